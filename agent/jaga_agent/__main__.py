@@ -1,0 +1,5 @@
+"""`python -m jaga_agent`."""
+
+from jaga_agent.cli import main
+
+raise SystemExit(main())

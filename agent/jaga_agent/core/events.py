@@ -1,0 +1,63 @@
+"""What may happen to the engine: values, so that a field outage can be replayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaga_agent.core.model import UplinkName
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSeen:
+    """The kernel's view of an uplink's device, each time it changes."""
+
+    uplink: UplinkName
+    present: bool
+    """The device exists."""
+    carrier: bool
+    """The device has carrier (IFLA_CARRIER) and is administratively up."""
+    routed: bool
+    """It has an IPv4 address and a gateway is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswered:
+    """A reply came; `rtt_s` from kernel timestamps, in seconds."""
+
+    probe_id: int
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRefused:
+    """An ICMP error came back for the probe: the path says no, at once."""
+
+    probe_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeNotSent:
+    """The kernel would not send it. Not loss: nothing was on the wire."""
+
+    probe_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSeen:
+    """A device's packet counters, sampled. Evidence that costs no data."""
+
+    uplink: UplinkName
+    rx_packets: int
+    tx_packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed: send when `next_deadline` has come."""
+
+
+Event = LinkSeen | ProbeAnswered | ProbeRefused | ProbeNotSent | TrafficSeen | Tick

@@ -1,0 +1,58 @@
+"""Every error this package raises, typed by who must act.
+
+* JagaError
+  x ConfigError          the operator must fix a file; the message names key, line and fix
+  x AdapterError         the outside world refused
+    - NetlinkError       the kernel refused a link, address, route, rule or conntrack request
+    - FirewallError      nft refused the ruleset, or is not installed
+    - ProbeError         a probe socket could not be opened or bound
+    - BrokerError        the MQTT broker refused us for good (not: is unreachable)
+    - SpoolError         the spool cannot be opened or is from a newer version
+    - HostError          a reading of the host failed
+    - NotifyError        systemd's notification socket refused us
+    - StatusError        the agent's Unix socket cannot be served or reached
+"""
+
+
+class JagaError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class ConfigError(JagaError):
+    """The configuration cannot be used; the message says how to mend it."""
+
+
+class AdapterError(JagaError):
+    """An adapter could not do what it was asked."""
+
+
+class NetlinkError(AdapterError):
+    """The kernel refused a link, address, route, rule or conntrack request."""
+
+
+class FirewallError(AdapterError):
+    """The nftables ruleset could not be loaded."""
+
+
+class ProbeError(AdapterError):
+    """A probe socket could not be opened or bound to its device."""
+
+
+class BrokerError(AdapterError):
+    """The MQTT broker refused this client."""
+
+
+class SpoolError(AdapterError):
+    """The spool cannot be opened or written."""
+
+
+class HostError(AdapterError):
+    """A reading of the host failed."""
+
+
+class NotifyError(AdapterError):
+    """The service manager's notification socket refused a message."""
+
+
+class StatusError(AdapterError):
+    """The agent's status socket cannot be served or reached."""

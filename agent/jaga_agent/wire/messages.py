@@ -1,0 +1,168 @@
+"""The contract between agent and collector, version 1: payloads.
+
+MessagePack arrays, positional and append-only: a new field goes at the end with a
+default, so that an old collector skips it and a new one reads old agents. A type that
+does not fit, or a value out of its range, makes the whole message malformed.
+`docs/asyncapi.yaml` says the same in public; a test keeps the two together.
+
+Units are in the names: `_us` microseconds, `_ms` milliseconds, `_permille` 0…1000,
+`_decidegc` tenths of a degree Celsius. Missing is nil, never 0.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, TypeVar
+
+import msgspec
+
+CONTRACT_VERSION = 1
+
+BOOT_BYTES = 8
+CLOCK_UNKNOWN = -1
+"""`clock_age_s` of a clock nobody has confirmed since boot (RIPE Atlas `lts`)."""
+
+Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Permille = Annotated[int, msgspec.Meta(ge=0, le=1000)]
+BootId = Annotated[bytes, msgspec.Meta(min_length=BOOT_BYTES, max_length=BOOT_BYTES)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Text = Annotated[str, msgspec.Meta(max_length=512)]
+
+
+class HealthCode(IntEnum):
+    """Health of an uplink on the wire. Names as in the agent's core."""
+
+    UNKNOWN = 0
+    UP = 1
+    DEGRADED = 2
+    DOWN = 3
+
+
+class ModeCode(IntEnum):
+    """The site's stage on the wire."""
+
+    DORMANT = 0
+    READY = 1
+    POLLING_DAY = 2
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True):
+    pass
+
+
+class UplinkBeat(_Record, frozen=True, array_like=True):
+    """One uplink since the last heartbeat."""
+
+    name: Name
+    health: HealthCode
+    sent: Natural
+    """Probes on the wire whose fate is known: answered, late or lost."""
+    lost: Natural
+    """Of them: never answered within the loss interval."""
+    not_sent: Natural
+    """Probes the kernel refused to send; not counted in `sent`."""
+    rtt_min_us: Natural | None
+    rtt_mean_us: Natural | None
+    rtt_max_us: Natural | None
+    rx_bytes: Natural | None
+    """Bytes received by the device since the last heartbeat; nil: device gone."""
+    tx_bytes: Natural | None
+    signal_dbm: int | None = None
+
+
+class HostBeat(_Record, frozen=True, array_like=True):
+    """The Pi itself."""
+
+    uptime_s: Natural
+    cpu_permille: Permille | None
+    memory_permille: Permille | None
+    disk_permille: Permille | None
+    temperature_decidegc: int | None
+
+
+class Heartbeat(_Record, frozen=True, array_like=True):
+    """State now. Topic `jaga/1/{region}/{site}/heartbeat`, QoS 1."""
+
+    boot: BootId
+    """Names one boot of one spool; (site, boot, seq) is unique for ever."""
+    seq: Natural
+    """Counts heartbeats and events together, from 1, without a hole."""
+    at_ms: Natural
+    """Milliseconds since boot (CLOCK_BOOTTIME) when the record was made."""
+    wall_ms: Natural
+    """The Pi's own wall clock, Unix milliseconds: true only if the clock is."""
+    clock_age_s: Annotated[int, msgspec.Meta(ge=-1)]
+    """Seconds since the wall clock was confirmed; −1: not since boot."""
+    mode: ModeCode
+    active: Name | None
+    uplinks: tuple[UplinkBeat, ...]
+    host: HostBeat
+
+
+class Event(_Record, frozen=True, array_like=True):
+    """A transition or decision. Topic `…/event`, QoS 1, at once."""
+
+    boot: BootId
+    seq: Natural
+    at_ms: Natural
+    wall_ms: Natural
+    clock_age_s: Annotated[int, msgspec.Meta(ge=-1)]
+    kind: Name
+    """started | stopped | health | decision | target"""
+    rule: Name | None
+    """Of a decision: first | failover | switchover | failback."""
+    uplink: Name | None
+    old: Name | None
+    new: Name | None
+    reason: Text
+    detected_ms: Natural | None = None
+    """Of a decision: from the old uplink's last sign of life to the decision."""
+    switched_ms: Natural | None = None
+    """Of a decision: from the decision until the kernel had the new route."""
+    evidence: Annotated[dict[str, Text], msgspec.Meta(max_length=32)] = {}
+
+
+class UplinkIdentity(_Record, frozen=True, array_like=True):
+    """Which provider stands behind an uplink's name."""
+
+    name: Name
+    provider: Name
+    device: Name
+    preference: int
+
+
+class Status(_Record, frozen=True, array_like=True):
+    """Presence, retained. Topic `…/status`; `online = false` is also the last will."""
+
+    online: bool
+    boot: BootId
+    connection: Natural
+    """Counts this boot's connections: a late will is told from its own birth."""
+    version: Text = ""
+    config_hash: Text = ""
+    uplinks: tuple[UplinkIdentity, ...] = ()
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+M = TypeVar("M", Heartbeat, Event, Status)
+_DECODERS = {
+    kind: msgspec.msgpack.Decoder(kind, strict=True)
+    for kind in (Heartbeat, Event, Status)
+}
+
+
+class MalformedMessage(ValueError):
+    """The payload is not what the contract says; the message tells where."""
+
+
+def encode(message: Heartbeat | Event | Status) -> bytes:
+    """Return the payload as MessagePack."""
+    return _ENCODER.encode(message)
+
+
+def decode(payload: bytes, kind: type[M]) -> M:
+    """Return the message in `payload`; raises MalformedMessage."""
+    try:
+        return _DECODERS[kind].decode(payload)  # type: ignore[return-value]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedMessage(str(error)) from error

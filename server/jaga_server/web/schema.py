@@ -1,0 +1,211 @@
+"""The JSON API's shapes, version 1. The OpenAPI document is generated from these.
+
+The page's TypeScript types (`web/src/api.ts`) follow this file. Instants are Unix
+milliseconds of event time (dated by the collector when the site's clock was not
+confirmed), ratios 0…1, missing is null.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Presence = Literal["online", "overdue", "offline", "never"]
+"""online: heard in time; overdue: missed heartbeats; offline: last will, or silence;
+never: on the list, not heard yet."""
+
+Condition = Literal["fine", "degraded", "offline", "unknown"]
+"""What an operator counts. fine: online, every uplink up. degraded: online or overdue
+with an uplink down or degraded, or overdue. offline: offline. unknown: never heard."""
+
+Health = Literal["unknown", "up", "degraded", "down"]
+
+
+class UplinkView(msgspec.Struct, frozen=True):
+    """One uplink of a site, as of its last heartbeat."""
+
+    name: str
+    provider: str
+    """As in the site list: Telkomsel, Indosat, XL, Telkom, Starlink, or the name."""
+    device: str | None
+    health: Health
+    active: bool
+    rtt_ms: float | None
+    """Mean of the last heartbeat that had an answered probe."""
+    loss_ratio: float | None
+    """Of the last five minutes' probes."""
+    sent: int
+    lost: int
+    """The counts behind `loss_ratio`."""
+
+
+class SiteView(msgspec.Struct, frozen=True):
+    """A row of the table, a point on the map."""
+
+    site: str
+    name: str
+    kind: str
+    """umum | khusus | kantor"""
+    desa: str | None
+    kecamatan: str
+    lat: float | None
+    lon: float | None
+    presence: Presence
+    condition: Condition
+    since_ms: int | None
+    """Since when it is in this condition."""
+    last_seen_ms: int | None
+    active: str | None
+    """Name of the uplink that carries the site."""
+    uplinks: tuple[UplinkView, ...]
+
+
+class HostView(msgspec.Struct, frozen=True):
+    uptime_s: int
+    cpu_ratio: float | None
+    memory_ratio: float | None
+    disk_ratio: float | None
+    temperature_c: float | None
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """A transition or decision, newest first in lists."""
+
+    site: str
+    seq: int
+    at_ms: int
+    kind: str
+    rule: str | None
+    uplink: str | None
+    old: str | None
+    new: str | None
+    reason: str
+    detected_ms: int | None
+    switched_ms: int | None
+    evidence: dict[str, str]
+
+
+class SiteDetail(msgspec.Struct, frozen=True):
+    """GET /api/1/sites/{site}"""
+
+    site: SiteView
+    host: HostView | None
+    mode: str | None
+    version: str | None
+    config_hash: str | None
+    clock_confirmed: bool | None
+    heartbeats: int
+    """Stored from this site, of its current boot."""
+    lost: int
+    """Sequence numbers of its current boot that never came (holes)."""
+    events: tuple[EventView, ...]
+    """The last 50."""
+
+
+class ConditionCounts(msgspec.Struct, frozen=True):
+    total: int
+    fine: int
+    degraded: int
+    offline: int
+    unknown: int
+
+
+class ProviderTrouble(msgspec.Struct, frozen=True):
+    """One provider in one kecamatan."""
+
+    kecamatan: str
+    uplinks: int
+    down: int
+    degraded: int
+
+
+class ProviderSummary(msgspec.Struct, frozen=True):
+    """One provider in the district. Only uplinks of sites heard from count."""
+
+    provider: str
+    uplinks: int
+    up: int
+    degraded: int
+    down: int
+    unknown: int
+    active: int
+    """Uplinks that carry their site now."""
+    rtt_median_ms: float | None
+    troubles: tuple[ProviderTrouble, ...]
+    """Kecamatan with an uplink down or degraded, worst first."""
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """GET /api/1/summary: the first screen's numbers."""
+
+    district: str
+    now_ms: int
+    sites: ConditionCounts
+    online: int
+    """Sites whose presence is online."""
+    providers: tuple[ProviderSummary, ...]
+    broker_connected: bool
+    last_message_ms: int | None
+    """When the collector last heard anything: a silent collector must show."""
+
+
+class SiteList(msgspec.Struct, frozen=True):
+    """GET /api/1/sites"""
+
+    revision: int
+    """Grows with each change; the stream's events carry it."""
+    sites: tuple[SiteView, ...]
+
+
+class EventList(msgspec.Struct, frozen=True):
+    """GET /api/1/events?site=&limit= (newest first)"""
+
+    events: tuple[EventView, ...]
+
+
+class UplinkSeries(msgspec.Struct, frozen=True):
+    """Columns of equal length, for uPlot; null where nothing was measured."""
+
+    name: str
+    provider: str
+    t_s: tuple[float, ...]
+    """Unix seconds."""
+    rtt_mean_ms: tuple[float | None, ...]
+    rtt_min_ms: tuple[float | None, ...]
+    rtt_max_ms: tuple[float | None, ...]
+    loss_ratio: tuple[float | None, ...]
+    active: tuple[bool, ...]
+
+
+class Series(msgspec.Struct, frozen=True):
+    """GET /api/1/sites/{site}/series?from_ms=&to_ms= (default: the last hour)"""
+
+    site: str
+    from_ms: int
+    to_ms: int
+    bucket_s: int
+    """Samples are merged to this many seconds (0: raw heartbeats)."""
+    uplinks: tuple[UplinkSeries, ...]
+
+
+class StreamUpdate(msgspec.Struct, frozen=True):
+    """One server-sent event `update` of GET /api/1/stream, at most 4 a second.
+
+    On connecting, an `update` with every site comes first.
+    """
+
+    revision: int
+    summary: Summary
+    sites: tuple[SiteView, ...]
+    """Only those that changed."""
+    events: tuple[EventView, ...]
+    """Only new ones."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """RFC 9457 problem details: what every error answers."""
+
+    title: str
+    status: int
+    detail: str
