@@ -10,6 +10,7 @@
     - SpoolError         the spool cannot be opened or is from a newer version
     - HostError          a reading of the host failed
     - NotifyError        systemd's notification socket refused us
+    - JournalError       the engine's journal cannot be written or read
     - StatusError        the agent's Unix socket cannot be served or reached
 """
 
@@ -52,6 +53,10 @@ class HostError(AdapterError):
 
 class NotifyError(AdapterError):
     """The service manager's notification socket refused a message."""
+
+
+class JournalError(AdapterError):
+    """The engine's journal cannot be written or read."""
 
 
 class StatusError(AdapterError):

@@ -9,6 +9,7 @@ import heapq
 import itertools
 import random
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from jaga_agent.core.actions import ReportHealth, ReportTarget, SelectUplink, SendProbe
 from jaga_agent.core.engine import next_deadline, step
@@ -21,6 +22,9 @@ from jaga_agent.core.events import (
 )
 from jaga_agent.core.model import Instant, Policy, TargetName, Uplink, UplinkName
 from jaga_agent.core.state import State
+
+if TYPE_CHECKING:
+    from jaga_agent.adapters.journal import Journal
 
 TELKOMSEL, XL, FIBRE = (UplinkName(n) for n in ("telkomsel", "xl", "fibre"))
 TARGETS = tuple(TargetName(n) for n in ("a", "b", "c"))
@@ -56,6 +60,7 @@ class World:
     traffic_per_s: float = 20.0
     """The phone's packets each way through the active uplink."""
     adopted: UplinkName | None = None
+    journal: Journal | None = None
 
     def __post_init__(self):
         self.random = random.Random(self.seed)  # noqa: S311 - a repeatable world, no secret
@@ -117,7 +122,10 @@ class World:
 
     def feed(self, event):
         self.events += 1
-        self.state, actions = step(self.state, event, Instant(self.now))
+        before, now = self.state, Instant(self.now)
+        self.state, actions = step(before, event, now)
+        if self.journal is not None:
+            self.journal.record(before, event, now, actions)
         for action in actions:
             match action:
                 case SendProbe():
