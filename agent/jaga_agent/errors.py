@@ -2,6 +2,7 @@
 
 * JagaError
   x ConfigError          the operator must fix a file; the message names key, line and fix
+  x PermissionMissingError  the agent must be started with more rights
   x AdapterError         the outside world refused
     - NetlinkError       the kernel refused a link, address, route, rule or conntrack request
     - FirewallError      nft refused the ruleset, or is not installed
@@ -21,6 +22,10 @@ class JagaError(Exception):
 
 class ConfigError(JagaError):
     """The configuration cannot be used; the message says how to mend it."""
+
+
+class PermissionMissingError(JagaError):
+    """The agent was started without a right it needs."""
 
 
 class AdapterError(JagaError):
