@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="show what the running agent knows")
     status.add_argument("--json", action="store_true", help="print it as one JSON line")
-    status.add_argument("--watch", action="store_true", help="show it again each second")
+    status.add_argument(
+        "--watch", action="store_true", help="show it again each second"
+    )
     status.add_argument(
         "--socket", type=Path, default=SOCKET_PATH, help="default: %(default)s"
     )
@@ -113,7 +115,9 @@ def _check(arguments: argparse.Namespace) -> int:
             return 1
     ways = ", ".join(f"{u.name} ({u.device})" for u in loaded.by_preference)
     print(f"{arguments.config}: right (hash {digest})")
-    print(f"site {loaded.site.id}, region {loaded.site.region}, {loaded.site.mode.value}")
+    print(
+        f"site {loaded.site.id}, region {loaded.site.region}, {loaded.site.mode.value}"
+    )
     print(f"uplinks, preferred first: {ways}")
     return 0
 

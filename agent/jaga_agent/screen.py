@@ -80,7 +80,9 @@ def _connection(answer: Answer) -> list[str]:
     if broker["connected"]:
         line = f"Collector: connected for {span(broker['for_s'])}"
     else:
-        line = f"Collector: NOT CONNECTED for {span(broker['for_s'])}: {broker['reason']}"
+        line = (
+            f"Collector: NOT CONNECTED for {span(broker['for_s'])}: {broker['reason']}"
+        )
     waiting = f"{records['waiting']} records wait to be sent"
     lost = f", {records['dropped']} dropped" if records["dropped"] else ""
     age = answer["clock_age_s"]

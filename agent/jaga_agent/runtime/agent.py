@@ -137,7 +137,9 @@ class Agent:
         adopted = synced.adopted_active
         self._state = State.initial(self._config.policy, adopted)
         self._reported = self._counters()
-        self._record(lambda s: report.lifecycle(s, "started", self._start_reason(adopted)))
+        self._record(
+            lambda s: report.lifecycle(s, "started", self._start_reason(adopted))
+        )
         self._see_links(synced.links)
         self._broker.start()
         self._doors.ready(self._headline())
@@ -451,9 +453,10 @@ class Agent:
                 per = self._state.of(name)
                 if name == self._state.active and of.tx_packets != per.tx_packets:
                     self._last_sent_at = now
-                if (of.rx_packets, of.tx_packets) != (per.rx_packets, per.tx_packets) or (
-                    per.unanswered_since is not None
-                ):
+                if (of.rx_packets, of.tx_packets) != (
+                    per.rx_packets,
+                    per.tx_packets,
+                ) or (per.unanswered_since is not None):
                     self.feed(TrafficSeen(name, of.rx_packets, of.tx_packets))
             busy = now - self._last_sent_at < BUSY_FOR_S
             await asyncio.sleep(SAMPLE_BUSY_S if busy else SAMPLE_IDLE_S)
