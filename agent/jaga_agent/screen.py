@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -45,21 +46,24 @@ def _headline(answer: Answer) -> list[str]:
 
 
 def _uplinks(answer: Answer) -> list[str]:
-    lines = [f"  {'uplink':<14}{'device':<8}{'state':<12}{'for':>8}{'RTT':>9}  why"]
+    lines = [f"  {'uplink':<14}{'device':<8}{'state':<12}{'for':>12}{'RTT':>10}"]
     for uplink in answer["uplinks"]:
         rtt = "–" if uplink["rtt_ms"] is None else f"{uplink['rtt_ms']:.0f} ms"
         since = "–" if uplink["health_for_s"] is None else span(uplink["health_for_s"])
         mark = "▶" if uplink["active"] else " "
         lines.append(
             f"{mark} {uplink['name']:<14.13}{uplink['device']:<8.7}"
-            f"{WORDS[uplink['health']]:<12}{since:>8}{rtt:>9}  {uplink['reason']}"
+            f"{WORDS[uplink['health']]:<12}{since:>12}{rtt:>10}"
         )
-        lines += [f"    {note}" for note in _notes(uplink)]
+        for note in _notes(uplink):
+            lines += textwrap.wrap(
+                note, 80, initial_indent="      ", subsequent_indent="      "
+            )
     return lines
 
 
 def _notes(uplink: Answer) -> list[str]:
-    notes = []
+    notes = [] if uplink["health"] == "up" else [uplink["reason"]]
     if not uplink["present"]:
         notes.append("the device is not there: plug the modem in, or try another port")
     elif not uplink["carrier"]:
@@ -100,7 +104,13 @@ def _decision(decision: Answer) -> str:
     timing = f" ({', '.join(times)})" if times else ""
     return (
         f"  {at:%H:%M:%S} {decision['rule']:<10} {decision['from'] or 'nothing'} → "
-        f"{decision['to']}{timing}\n           {decision['reason']}"
+        f"{decision['to']}{timing}\n"
+        + textwrap.fill(
+            decision["reason"],
+            80,
+            initial_indent="           ",
+            subsequent_indent="           ",
+        )
     )
 
 

@@ -73,7 +73,10 @@ SCREENS = {
         {"uplinks": [uplink("telkomsel", failback_in_s=42.7)]},
         "takes the site back in 42 s",
     ),
-    "not measured yet": ({"uplinks": [uplink("xl", rtt_ms=None)]}, "–  3 answered"),
+    "not measured yet": (
+        {"uplinks": [uplink("xl", rtt_ms=None)]},
+        "1 min 15 s         \N{EN DASH}",
+    ),
     "collector away": (
         {"broker": {"connected": False, "reason": "timed out", "for_s": 61.0}},
         "NOT CONNECTED for 1 min 1 s: timed out",
