@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from jaga_agent.core.routes import Link as Link  # noqa: PLC0414, TC001  re-exported
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
     from jaga_agent.core.firewall import Ruleset
     from jaga_agent.core.model import Instant
@@ -71,8 +71,8 @@ class Kernel(Protocol):
         """Carry out one step. What is already so is no error."""
         ...
 
-    def watch(self) -> AsyncIterator[KernelEvent]:
-        """Yield until closed; starts with EVENTS_LOST once it listens."""
+    def watch(self) -> AsyncGenerator[KernelEvent, None]:
+        """Yield until closed (aclosing); starts with EVENTS_LOST once it listens."""
         ...
 
 

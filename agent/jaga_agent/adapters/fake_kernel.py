@@ -25,7 +25,7 @@ from jaga_agent.errors import NetlinkError
 from jaga_agent.ports import KernelEvent, KernelView
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 
     from jaga_agent.core.firewall import Ruleset
 
@@ -108,7 +108,7 @@ class FakeKernel:
             raise NetlinkError(msg)
         self.routes[route.slot] = route
 
-    async def watch(self) -> AsyncIterator[KernelEvent]:
+    async def watch(self) -> AsyncGenerator[KernelEvent, None]:
         yield KernelEvent.EVENTS_LOST
         while True:
             yield await self._events.get()

@@ -37,7 +37,7 @@ from jaga_agent.errors import NetlinkError
 from jaga_agent.ports import KernelEvent, KernelView
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncGenerator, Collection, Mapping
     from types import TracebackType
 
 Message = Any
@@ -69,7 +69,8 @@ _REOPEN_DELAY_S = 0.1
 class NetlinkKernel:
     """`ports.Kernel` on rtnetlink. Use as an asynchronous context."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, event_buffer_bytes: int = 1 << 20) -> None:
+        self._event_buffer_bytes = event_buffer_bytes
         self._requests: AsyncIPRoute | None = None
 
     async def __aenter__(self) -> Self:
@@ -201,7 +202,7 @@ class NetlinkKernel:
         msg = f"read of every {what}: the kernel changed under each of the attempts"
         raise NetlinkError(msg)
 
-    async def watch(self) -> AsyncIterator[KernelEvent]:
+    async def watch(self) -> AsyncGenerator[KernelEvent, None]:
         """Yield what kind of thing changed, for as long as the caller iterates.
 
         Starts with EVENTS_LOST once it listens, so that a caller who reads then misses
@@ -213,7 +214,7 @@ class NetlinkKernel:
 
         """
         while True:
-            async with AsyncIPRoute() as events:
+            async with AsyncIPRoute(rcvbuf=self._event_buffer_bytes) as events:
                 try:
                     await events.bind(_GROUPS)
                 except (KernelRefusal, OSError, KeyError) as error:

@@ -39,9 +39,9 @@ class ProcSettings:
         for name, value in settings.items():
             path = self._root / name
             try:
-                old = path.read_text(encoding="ascii").strip()
+                old = path.read_text(encoding="utf-8").strip()
                 if old != value:
-                    path.write_text(value, encoding="ascii")
+                    path.write_text(value, encoding="utf-8")
                     changed.append(f"{name}: {old} -> {value}")
             except FileNotFoundError:
                 continue
