@@ -6,6 +6,7 @@
   x AdapterError         the outside world refused
     - NetlinkError       the kernel refused a link, address, route, rule or conntrack request
     - FirewallError      nft refused the ruleset, or is not installed
+    - SettingError       a sysctl could not be read or written
     - ProbeError         a probe socket could not be opened or bound
     - BrokerError        the MQTT broker refused us for good (not: is unreachable)
     - SpoolError         the spool cannot be opened or is from a newer version
@@ -38,6 +39,10 @@ class NetlinkError(AdapterError):
 
 class FirewallError(AdapterError):
     """The nftables ruleset could not be loaded."""
+
+
+class SettingError(AdapterError):
+    """A kernel setting (sysctl) could not be read or written."""
 
 
 class ProbeError(AdapterError):

@@ -7,12 +7,17 @@ the core's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from jaga_agent.core.routes import Link as Link  # noqa: PLC0414, TC001  re-exported
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+
+    from jaga_agent.core.firewall import Ruleset
     from jaga_agent.core.model import Instant
+    from jaga_agent.core.routes import RoutingState, RoutingStep
 
 
 class Clock(Protocol):
@@ -31,20 +36,72 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A device as the kernel shows it now."""
+class KernelEvent(Enum):
+    """Something changed: a reason to read again, never the reading itself."""
 
-    device: str
-    index: int
-    admin_up: bool
-    carrier: bool
-    address: str | None
-    """First global IPv4 address, or None."""
-    subnet: str | None
-    """The network of `address`, e.g. "192.168.8.0/24"."""
-    gateway: str | None
-    """Next hop of a default route that is not ours, in whichever table, or None."""
+    LINK = "link"
+    """A device came, went, or changed carrier: react at once."""
+    ROUTING = "routing"
+    """An address, route or rule changed: may be debounced."""
+    EVENTS_LOST = "events-lost"
+    """The kernel dropped events, or the socket was reopened: read everything again."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelView:
+    """The kernel's links and what it holds of ours, read in one go."""
+
+    links: Mapping[str, Link]
+    """By device; a device that does not exist is absent."""
+    ours: RoutingState
+
+
+class Kernel(Protocol):
+    """Links, routes and rules of this network namespace. Raises NetlinkError."""
+
+    async def observe(self, devices: Collection[str]) -> KernelView:
+        """Read these devices and all routes and rules of our protocol and ranges."""
+        ...
+
+    async def links(self, devices: Collection[str]) -> Mapping[str, Link]:
+        """Read these devices only."""
+        ...
+
+    async def apply(self, step: RoutingStep) -> None:
+        """Carry out one step. What is already so is no error."""
+        ...
+
+    def watch(self) -> AsyncGenerator[KernelEvent, None]:
+        """Yield until closed (aclosing); starts with EVENTS_LOST once it listens."""
+        ...
+
+
+class Conntrack(Protocol):
+    """The table of tracked connections. Raises NetlinkError."""
+
+    async def flush_mark(self, mark: int, mask: int) -> None:
+        """Forget every connection whose mark within `mask` is `mark`."""
+        ...
+
+
+class Firewall(Protocol):
+    """Our one nftables table. Raises FirewallError."""
+
+    async def ensure(self, ruleset: Ruleset) -> bool:
+        """Load it unless it is what stands there; return whether it was loaded."""
+        ...
+
+    async def remove(self) -> bool:
+        """Remove our table; return whether there was one."""
+        ...
+
+
+class KernelSettings(Protocol):
+    """Sysctls of this network namespace. Raises SettingError."""
+
+    def ensure(self, settings: Mapping[str, str]) -> tuple[str, ...]:
+        """Write those that differ and exist; return "path: old -> new" of each."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
