@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from jaga_agent.config import Config
     from jaga_agent.core.actions import ReportHealth, ReportTarget, SelectUplink
+    from jaga_agent.core.model import UplinkName
     from jaga_agent.core.state import State
     from jaga_agent.core.tally import Measured
     from jaga_agent.ports import Counters, HostReading
@@ -51,14 +52,16 @@ def heartbeat(
     config: Config,
     state: State,
     *,
-    measured: Mapping[str, Measured],
+    measured: Mapping[UplinkName, Measured],
     traffic: Mapping[str, tuple[int, int] | None],
     host: HostReading,
 ) -> wire.Heartbeat:
     """Return the state now. `traffic`: rx and tx bytes since the last one, by device."""
     beats = []
-    for uplink, per in zip(config.by_preference, state.per, strict=True):
-        of = measured[uplink.name]
+    for uplink, ranked, per in zip(
+        config.by_preference, config.policy.uplinks, state.per, strict=True
+    ):
+        of = measured[ranked.name]
         moved = traffic.get(uplink.device)
         beats.append(
             wire.UplinkBeat(

@@ -27,6 +27,7 @@ from jaga_agent.adapters.netlink import NetlinkKernel
 from jaga_agent.adapters.notify import ServiceNotifier
 from jaga_agent.adapters.spool import SqliteSpool
 from jaga_agent.adapters.sysctl import ProcSettings
+from jaga_agent.core.model import UplinkName
 from jaga_agent.core.routes import RoutedUplink, RoutingConfig
 from jaga_agent.errors import PermissionMissingError
 from jaga_agent.reconcile import Reconciler
@@ -120,7 +121,7 @@ def routing(config: Config) -> RoutingConfig:
     return RoutingConfig(
         tuple(
             RoutedUplink(
-                config_module.UplinkName(uplink.name),
+                UplinkName(uplink.name),
                 uplink.device,
                 index,
                 config.preference_of(uplink),

@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import tenacity
@@ -28,7 +29,6 @@ from jaga_agent.core.events import (
     Tick,
     TrafficSeen,
 )
-from jaga_agent.core.model import UplinkName
 from jaga_agent.core.state import State
 from jaga_agent.core.tally import Tally
 from jaga_agent.errors import AdapterError, HostError, JournalError, NetlinkError
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from jaga_agent.adapters.journal import Journal
     from jaga_agent.config import Config
     from jaga_agent.core.actions import Action
+    from jaga_agent.core.model import UplinkName
     from jaga_agent.core.routes import Link
     from jaga_agent.ports import (
         Broker,
@@ -102,7 +103,12 @@ class Agent:
         self._doors = doors
         self._clock = doors.clock
         self._state = State.initial(config.policy)
-        self._devices = {u.name: u.device for u in config.by_preference}
+        self._devices = {
+            ranked.name: table.device
+            for ranked, table in zip(
+                config.policy.uplinks, config.by_preference, strict=True
+            )
+        }
         self._addresses = {t.name: target_address(t) for t in config.targets}
         self._tally = Tally(
             tuple(u.name for u in config.policy.uplinks), config.policy.lost_after_s
@@ -252,10 +258,10 @@ class Agent:
                     action.new.value,
                     action.reason,
                 )
-                self._record(lambda s, a=action: report.health(s, a))
+                self._record(partial(report.health, action=action))
             case ReportTarget():
                 _log.warning("target %s: %s", action.target, action.reason)
-                self._record(lambda s, a=action: report.target(s, a))
+                self._record(partial(report.target, action=action))
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -272,7 +278,7 @@ class Agent:
             _log.warning("the event loop was %.1f s late: the Pi is overloaded", late_s)
         self.feed(Tick())
 
-    # Probes: ports.ProbeListener
+    # What the prober tells (ProbeListener)
 
     def answered(self, probe_id: int, rtt_s: float) -> None:
         self._tally.answered(probe_id, rtt_s)
@@ -286,9 +292,9 @@ class Agent:
         self._tally.not_sent(probe_id)
         self.feed(ProbeNotSent(probe_id, reason))
 
-    # Broker: ports.BrokerListener
+    # What the broker tells (BrokerListener)
 
-    def connected(self, session_present: bool) -> None:  # noqa: FBT001 - the port's shape
+    def connected(self, session_present: bool) -> None:
         self._broker_now(connected=True, reason=None)
         _log.info("broker connected session_present=%s", session_present)
         self._broker.publish(

@@ -71,7 +71,7 @@ class Recorder:
             # The site must be guarded with a full or broken card too.
             self.unspooled += 1
             if not self._failing:
-                _log.error("spool: %s; records are lost until it takes them", error)  # noqa: TRY400 - expected: one line, no traceback
+                _log.error("spool: %s; records are lost until it takes them", error)
             self._failing = True
             return
         if self._failing:

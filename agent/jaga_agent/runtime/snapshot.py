@@ -20,7 +20,8 @@ def uplinks(
 ) -> list[dict[str, Any]]:
     """Return each uplink's row, the preferred first; durations in seconds."""
     rows = []
-    for uplink, per in zip(config.by_preference, state.per, strict=True):
+    for index, uplink in enumerate(config.by_preference):
+        per = state.per[index]
         link = links.get(uplink.device)
         matured = choice.matured_at(state.policy, per)
         srtt_s = per.overall.srtt_s
@@ -44,7 +45,7 @@ def uplinks(
                     max(0.0, matured - now)
                     if matured is not None
                     and state.active is not None
-                    and state.index(uplink.name) < state.index(state.active)
+                    and index < state.index(state.active)
                     else None
                 ),
             }

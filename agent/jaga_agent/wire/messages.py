@@ -151,7 +151,7 @@ _DECODERS = {
 }
 
 
-class MalformedMessage(ValueError):
+class MalformedMessage(ValueError):  # noqa: N818 - names the thing, as h11 does
     """The payload is not what the contract says; the message tells where."""
 
 
