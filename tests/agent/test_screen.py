@@ -39,7 +39,7 @@ def answer(**changes):
         "faulty_targets": [],
         "decisions": [],
         "broker": {"connected": True, "reason": None, "for_s": 60.0},
-        "records": {"waiting": 0, "dropped": 0},
+        "records": {"waiting": 0, "last_seq": 9, "dropped": 0},
         "clock_age_s": -1,
         "troubles": [],
         **changes,

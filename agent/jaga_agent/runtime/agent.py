@@ -201,6 +201,7 @@ class Agent:
             broker={**self._broker_state, "for_s": now - self._broker_since},
             records={
                 "waiting": self._recorder.waiting,
+                "last_seq": self._recorder.last_seq,
                 "dropped": self._doors.spool.dropped + self._recorder.unspooled,
             },
             clock_age_s=self._clock.age_s(),

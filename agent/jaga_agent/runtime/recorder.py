@@ -41,6 +41,8 @@ class Recorder:
         self._sent_up_to = 0
         """Highest token handed over on this connection."""
         self._failing = False
+        self.last_seq = 0
+        """Of this run's records; 0: none yet."""
         self.unspooled = 0
         """Records lost because the spool refused them: shown, never hidden."""
 
@@ -67,6 +69,7 @@ class Recorder:
             message = build(stamp)
             leaf = "heartbeat" if isinstance(message, wire.Heartbeat) else "event"
             self._spool.append(seq, leaf, wire.encode(message))
+            self.last_seq = seq
         except SpoolError as error:
             # The site must be guarded with a full or broken card too.
             self.unspooled += 1
