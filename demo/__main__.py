@@ -22,16 +22,14 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 # The lab lives with the tests: it is never shipped.
 sys.path.insert(0, str(ROOT / "tests"))
 
+from demo.browser import chromium  # noqa: E402 - after the path above
+from demo.stage import HOLD_DOWN_S, DemoError, Stage  # noqa: E402
+from demo.view import View  # noqa: E402 - after the path above
 from lab import LabError, boottime_s  # noqa: E402 - after the path above
 
-from demo.browser import chromium  # noqa: E402 - after the path above
-from demo.stage import DemoError, HOLD_DOWN_S, PROVIDERS, Stage  # noqa: E402
-from demo.view import View  # noqa: E402 - after the path above
-
 if TYPE_CHECKING:
-    from lab import Effect, Measurement
-
     from demo.browser import Screen
+    from lab import Effect, Measurement
 
 QUIET_S: Final = 20.0
 """Before the fault: long enough to look at the page."""
@@ -103,9 +101,7 @@ class Story:
 
     def _wait_online(self, stage: Stage, view: View) -> None:
         self.say(f"waiting until all {stage.total} sites are online on the page")
-        if not view.wait(
-            lambda v: v.summary.get("online", 0) >= stage.total, ONLINE_S
-        ):
+        if not view.wait(lambda v: v.summary.get("online", 0) >= stage.total, ONLINE_S):
             stage.check()
             online = view.summary.get("online", 0)
             msg = f"only {online} of {stage.total} sites online after {ONLINE_S:.0f} s"
@@ -165,7 +161,7 @@ class Story:
 
     def _since(self, fault: Effect, event: dict[str, Any]) -> float:
         """Return seconds from the fault to the event, as the collector dates it."""
-        boot_wall_s = time.time() - boottime_s()  # noqa: TID251 - a shell, no decision
+        boot_wall_s = time.time() - boottime_s()
         return round(event["at_ms"] / 1000 - boot_wall_s - fault.at_s, 3)
 
     def _losses(self, stage: Stage) -> tuple[int | None, int]:
@@ -232,12 +228,7 @@ def main() -> int:
     arguments.data = arguments.data.resolve()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if not (arguments.data / "kutim-sites.csv").exists():
-            msg = f"no kutim-sites.csv in {arguments.data}; give its folder with --data"
-            raise DemoError(msg)
-        if os.geteuid() != 0:
-            msg = "the lab needs root for network namespaces; use: sudo make demo"
-            raise DemoError(msg)
+        _require(arguments.data)
         return Story(arguments).run()
     except (DemoError, LabError) as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -245,6 +236,15 @@ def main() -> int:
     except KeyboardInterrupt:
         print("demo: ended; nothing is left behind", file=sys.stderr)
         return 130
+
+
+def _require(data: Path) -> None:
+    if not (data / "kutim-sites.csv").exists():
+        msg = f"no kutim-sites.csv in {data}; give its folder with --data"
+        raise DemoError(msg)
+    if os.geteuid() != 0:
+        msg = "the lab needs root for network namespaces; use: sudo make demo"
+        raise DemoError(msg)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
+from demo.district import read_sites
 from lab import Lab
 from lab.topology import BROKER, PING_TARGETS, UPLINKS
-
-from demo.district import read_sites
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +111,9 @@ class Stage:
 
     def _start_lab(self) -> None:
         self.lab = self._stack.enter_context(Lab.create())
-        self._say(f"lab: phone → Pi → {len(UPLINKS)} modems → internet ({self.lab.tag})")
+        self._say(
+            f"lab: phone → Pi → {len(UPLINKS)} modems → internet ({self.lab.tag})"
+        )
 
     def _start_broker(self) -> None:
         template = ROOT / "deploy" / "mosquitto" / "jaga-lab.conf"
