@@ -212,11 +212,14 @@ class Reconciler:
     ) -> tuple[list[str], list[AdapterError]]:
         changed: list[str] = []
         failures: list[AdapterError] = []
+        tried: tuple[RoutingStep, ...] = ()
         for _ in range(_ROUNDS):
             steps = self._steps(active)
             if not steps:
                 return changed, []
-            failures = []
+            if steps == tried:
+                break  # No permission, or another program in our place: not a race.
+            tried, failures = steps, []
             for step in steps:
                 try:
                     await self._kernel.apply(step)

@@ -88,6 +88,48 @@ class Worker:
         self._process.stdout.close()
 
 
+class Monitor:
+    """Every route, rule, link and address event of the Pi, as `ip monitor` prints it.
+
+    Routes to 198.51.100.0/24, which nothing else uses, tell where it starts and ends.
+    """
+
+    def __init__(self, site):
+        self._site = site
+        self._process = subprocess.Popen(
+            [IP, "-n", site.pi, "monitor", "route", "rule", "link", "address"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._read = b""
+
+    def __enter__(self):
+        attempts = iter(range(1, 250))
+        while b"198.51.100." not in self._read:
+            self._mark(next(attempts))
+            if select.select([self._process.stdout], [], [], 0.1)[0]:
+                self._read += self._process.stdout.read1()
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def _mark(self, n):
+        self._site.ip(self._site.pi, f"route add 198.51.100.{n}/32 dev lo")
+
+    def heard_since_start(self):
+        """Return the lines that are not our marks, up to now."""
+        self._mark(250)
+        while b"198.51.100.250" not in self._read:
+            ready, _, _ = select.select([self._process.stdout], [], [], DEADLINE_S)
+            assert ready, "the monitor fell silent"
+            self._read += self._process.stdout.read1()
+        lines = self._read.decode().splitlines()
+        return [line for line in lines if "198.51.100." not in line]
+
+
 class Site:
     """Phone (10.7.0.2) - lan0 of the Pi - wan0 and wan1 - sticks 0 and 1."""
 
@@ -149,16 +191,11 @@ class Site:
     def pi_sh(self, script):
         return run("ip", "netns", "exec", self.pi, "sh", "-c", script)
 
-    def monitor(self):
-        """Start to print every route, rule, link and address event of the Pi."""
-        return subprocess.Popen(
-            [IP, "-n", self.pi, "monitor", "route", "rule", "link", "address"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
     def nft(self, words, stdin=None):
         return run("ip", "netns", "exec", self.pi, "nft", *words.split(), stdin=stdin)
+
+    def monitor(self):
+        return Monitor(self)
 
     def start(self, namespace, *arguments):
         worker = Worker(namespace, *arguments)

@@ -6,6 +6,8 @@ worker.py client         obey commands: TCP connections only
 """
 
 import asyncio
+import collections
+import errno
 import json
 import os
 import socket
@@ -62,6 +64,20 @@ class Connections:
 
     async def echo(self, key):
         return await self._ask(self.open[key])
+
+    async def flood(self, seconds):
+        """Send datagrams without pause; return how many times each outcome was met."""
+        met = collections.Counter()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            end = time.perf_counter() + seconds
+            while time.perf_counter() < end:
+                try:
+                    # Unconnected: each one is routed anew.
+                    sock.sendto(b"x", (TARGET[0], 9))
+                    met["sent"] += 1
+                except OSError as error:
+                    met[errno.errorcode[error.errno]] += 1
+        return met
 
     async def _ask(self, sock):
         loop = asyncio.get_running_loop()
