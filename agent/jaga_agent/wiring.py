@@ -22,7 +22,7 @@ from jaga_agent.adapters.firewall import NftFirewall
 from jaga_agent.adapters.host import PsutilHost
 from jaga_agent.adapters.icmp import IcmpProber
 from jaga_agent.adapters.journal import Journal
-from jaga_agent.adapters.mqtt import MqttBroker
+from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
 from jaga_agent.adapters.netlink import NetlinkKernel
 from jaga_agent.adapters.notify import ServiceNotifier
 from jaga_agent.adapters.spool import SqliteSpool
@@ -36,6 +36,8 @@ from jaga_agent.runtime.agent import Agent, Doors
 if TYPE_CHECKING:
     from jaga_agent.config import Config
 
+DEFAULT_PORT_TLS: Final = 8883
+DEFAULT_PORT: Final = 1883
 CAP_NET_ADMIN: Final = 12
 """Bit number, capability.h."""
 
@@ -97,7 +99,7 @@ async def _run(config: Config, config_hash: str) -> None:
                 ),
                 make_prober=lambda listener: IcmpProber(listener, clock),
                 make_broker=lambda listener, will: MqttBroker(
-                    config.mqtt, config.site.id, listener, will
+                    broker_settings(config), listener, will
                 ),
                 journal=Journal(Path(config.state.journal))
                 if config.state.journal
@@ -129,6 +131,27 @@ def routing(config: Config) -> RoutingConfig:
             for index, uplink in enumerate(config.uplink, 1)
         ),
         config.lan.devices,
+    )
+
+
+def broker_settings(config: Config) -> Settings:
+    """Return how to reach the broker; raises BrokerError naming a file at fault."""
+    mqtt = config.mqtt
+    tls = None
+    if mqtt.tls and mqtt.ca is not None:
+        tls = tls_context(
+            Path(mqtt.ca),
+            Path(mqtt.cert) if mqtt.cert else None,
+            Path(mqtt.key) if mqtt.key else None,
+        )
+    return Settings(
+        host=mqtt.host,
+        port=mqtt.port or (DEFAULT_PORT_TLS if mqtt.tls else DEFAULT_PORT),
+        client_id=config.site.id,
+        tls=tls,
+        username=mqtt.username,
+        password=mqtt.password,
+        keepalive_s=mqtt.keepalive_s,
     )
 
 
