@@ -26,8 +26,10 @@ SOCKET_PATH: Final = Path("/run/jaga/agent.sock")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = _parser().parse_args(argv)
-    # `status | head` must end quietly.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if arguments.command in (_status, _replay):
+        # `status | head` must end quietly. Never for `run`: a broken connection would
+        # kill the guard.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         outcome = arguments.command(arguments)
     except JagaError as error:

@@ -48,9 +48,11 @@ def run(path: Path, *, verbose: bool) -> int:
     _require_net_admin()
     logging.basicConfig(
         stream=sys.stderr,
-        level=logging.DEBUG if verbose else logging.INFO,
+        level=logging.INFO,
         format="%(levelname)s %(name)s %(message)s",
     )
+    if verbose:
+        logging.getLogger("jaga_agent").setLevel(logging.DEBUG)
     asyncio.run(_run(config, config_hash))
     return 0
 
