@@ -68,6 +68,7 @@ def test_a_hanging_modem_does_not_answer_itself(lab, gateway, ping) -> None:
     assert ping("indosat", uplink.plan.gateway).answered == 5
 
 
+@pytest.mark.slow
 def test_loss(lab, gateway, ping) -> None:
     lab.uplinks["telkomsel"].loss(0.5, "down")
     answer = ping("telkomsel", count=100)

@@ -47,6 +47,7 @@ def test_a_healthy_site_has_no_gap(lab, gateway) -> None:
     assert summary.bad_attempts <= 0.2 * summary.attempts
 
 
+@pytest.mark.slow
 def test_the_gap_is_the_time_until_the_switch(lab, gateway) -> None:
     phone = carried_by_telkomsel(lab, gateway)
     gateway.send_resets()
@@ -72,6 +73,7 @@ def test_the_gap_is_the_time_until_the_switch(lab, gateway) -> None:
     assert "ConnectionResetError" in {mark.error for mark in phone.log().upload}
 
 
+@pytest.mark.slow
 def test_behind_the_carrier_nat_an_open_connection_dies_unnoticed(lab, gateway) -> None:
     phone = carried_by_telkomsel(lab, gateway)
     fault = lab.uplinks["telkomsel"].blackhole()
