@@ -325,6 +325,7 @@ async def test_a_broker_that_dies_and_returns(tmp_path, caplog):
             await listener.until("connected")
             assert broker.publish(BEAT, b"", token=1)
             await listener.until("acknowledged", 1)
+        await listener.until("disconnected")
     loud = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(loud) == 3, "the first failure of each cycle, and no more"
     assert all(r.exc_info is None for r in loud)
