@@ -9,6 +9,7 @@ import type { Language, Translate } from "./i18n";
 const ZONE = "Asia/Makassar";
 const LOCALE: Record<Language, string> = { id: "id-ID", en: "en-GB" };
 const MISSING = "–";
+const HOUR_MS = 3_600_000;
 
 const numberFormats = new Map<string, Intl.NumberFormat>();
 
@@ -100,8 +101,11 @@ export function formatDuration(milliseconds: number, t: Translate): string {
 
 export function formatAgo(atMs: number | null, nowMs: number, t: Translate): string {
   if (atMs === null) return t("ago.never");
-  if (nowMs - atMs < 1000) return t("ago.now");
-  return t("ago", { duration: formatDuration(nowMs - atMs, t) });
+  const age = nowMs - atMs;
+  if (age < 1000) return t("ago.now");
+  // Of an old instant the largest unit says enough.
+  const unit = age < HOUR_MS ? 1 : age < 24 * HOUR_MS ? HOUR_MS : 24 * HOUR_MS;
+  return t("ago", { duration: formatDuration(Math.floor(age / unit) * unit, t) });
 }
 
 /** A latency of a decision: milliseconds below 1 s, else seconds. */

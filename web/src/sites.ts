@@ -1,5 +1,5 @@
 /** Filtering, searching, sorting and counting of sites. Pure. */
-import type { Condition, Health, SiteView, UplinkView } from "./api";
+import type { Condition, SiteView, UplinkView } from "./api";
 
 export const CONDITIONS: readonly Condition[] = ["fine", "degraded", "offline", "unknown"];
 
@@ -24,7 +24,6 @@ export interface SiteFilter {
 
 /** Lower is worse. A site never heard is a gap in what we know: before the fine ones. */
 const SEVERITY: Record<Condition, number> = { offline: 0, degraded: 1, unknown: 2, fine: 3 };
-const HEALTH_SEVERITY: Record<Health, number> = { down: 0, degraded: 1, unknown: 2, up: 3 };
 
 export function severity(condition: Condition): number {
   return SEVERITY[condition];
@@ -157,13 +156,4 @@ export function countByKecamatan(sites: Iterable<SiteView>): Map<string, Kecamat
     if (SEVERITY[site.condition] < SEVERITY[count.worst]) count.worst = site.condition;
   }
   return counts;
-}
-
-/** The uplinks of a site, the gravest first where `worstFirst`. */
-export function worstUplink(site: SiteView): UplinkView | null {
-  let worst: UplinkView | null = null;
-  for (const uplink of site.uplinks) {
-    if (!worst || HEALTH_SEVERITY[uplink.health] < HEALTH_SEVERITY[worst.health]) worst = uplink;
-  }
-  return worst;
 }

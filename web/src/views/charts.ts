@@ -85,6 +85,7 @@ function timeAxis(language: Language, palette: Palette): uPlot.Axis {
     grid: { stroke: palette.grid, width: 1 },
     ticks: { show: false },
     font: "12px system-ui, sans-serif",
+    size: 28,
     space: 70,
     values: (_plot, splits) => splits.map((s) => formatMinute(s * 1000, language)),
   };
@@ -128,7 +129,7 @@ export class SiteChart {
           { label: `${label} max`, class: "hidden-series", stroke: "transparent", width: 0, points: { show: false } },
           { label: `${label} min`, class: "hidden-series", stroke: "transparent", width: 0, points: { show: false } },
         );
-        bands.push({ series: [base + 1, base + 2], fill: `${colour}33` });
+        bands.push({ series: [base + 1, base + 2], fill: `${colour}22` });
       } else {
         series.push({
           label,
@@ -148,7 +149,7 @@ export class SiteChart {
         padding: [kind === "rtt" ? 14 : 8, 12, 0, 0],
         tzDate: zoned,
         cursor: { sync: { key: "site" }, drag: { x: false, y: false }, points: { size: 7 } },
-        legend: { live: true },
+        legend: { live: true, markers: { width: 0, fill: (_plot, index) => String(series[index]?.stroke ?? "") } },
         scales: {
           x: { time: true, range: () => [this.#input.fromS, this.#input.toS] },
           y:

@@ -4,7 +4,14 @@ import { formatLoss, formatLossInterval, formatNumber, formatRtt } from "../form
 import { language, words } from "../store";
 import { HealthMark } from "./marks";
 
-export function UplinkChip({ uplink, label }: { uplink: UplinkView; label: string }) {
+interface ChipProps {
+  uplink: UplinkView;
+  label: string;
+  /** The site is silent: this is what it said last, not what is. */
+  old: boolean;
+}
+
+export function UplinkChip({ uplink, label, old }: ChipProps) {
   const t = words.value;
   const rtt = formatRtt(uplink.rtt_ms, language.value);
   const loss = formatLoss(uplink.lost, uplink.sent, t, language.value);
@@ -18,10 +25,14 @@ export function UplinkChip({ uplink, label }: { uplink: UplinkView; label: strin
   const n = (value: number) => formatNumber(value, language.value);
   return (
     <span
-      class={`chip chip-${uplink.health}${uplink.active ? " chip-active" : ""}`}
-      title={interval ? `${whole}; ${interval}` : whole}
+      class={`chip chip-${uplink.health}${uplink.active ? " chip-active" : ""}${old ? " chip-old" : ""}`}
+      title={[interval ? `${whole}; ${interval}` : whole, old ? t("uplink.old") : ""]
+        .filter(Boolean)
+        .join(". ")}
       role="img"
-      aria-label={uplink.active ? `${whole}, ${t("uplink.active")}` : whole}
+      aria-label={[whole, uplink.active ? t("uplink.active") : "", old ? t("uplink.old") : ""]
+        .filter(Boolean)
+        .join(", ")}
     >
       <span class="chip-name">
         <HealthMark health={uplink.health} />

@@ -18,7 +18,6 @@ function Counter({ condition }: { condition: Condition }) {
     share !== null && share > 0.995 && share < 1
       ? `>${formatRatio(0.99, language.value)}`
       : formatRatio(share, language.value);
-  const total = formatNumber(counts.total, language.value);
   return (
     <button
       type="button"
@@ -42,7 +41,7 @@ function Counter({ condition }: { condition: Condition }) {
         {formatNumber(count, language.value)}
       </span>
       <span class="counter-share">
-        {t("count.of_total", { share: shareText, total })}
+        {shareText}
         <span class="counter-explained"> · {t(`condition.${condition}.explained`)}</span>
       </span>
     </button>

@@ -89,6 +89,19 @@ export class SiteDots extends L.Layer {
     this.redraw();
   }
 
+  /** How much a label in `bounds` would hide; a troubled site weighs as fifty calm ones. */
+  crowd(bounds: L.Bounds): number {
+    const map = this.#map;
+    if (!map) return 0;
+    let weight = 0;
+    for (const dot of this.#dots) {
+      if (bounds.contains(map.latLngToContainerPoint(dot.at))) {
+        weight += severity(dot.site.condition) < severity("unknown") ? 10 : 0.2;
+      }
+    }
+    return weight;
+  }
+
   /** The site under a point of the map's container, the worst of those within reach. */
   at(point: L.Point): SiteView | null {
     const map = this.#map;

@@ -1,5 +1,5 @@
 /** The top line: where, what time it is there, whether the numbers are live. */
-import { formatDay, formatDuration, formatNumber, formatTime } from "../format";
+import { formatAgo, formatDay, formatDuration, formatNumber, formatTime } from "../format";
 import { NO_FILTER } from "../route";
 import {
   QUIET_MS,
@@ -45,9 +45,7 @@ function Live() {
             {last === null
               ? t("live.no_message")
               : t("live.last_message", {
-                  ago: t("ago", {
-                    duration: formatDuration(serverNow.value - last, t),
-                  }),
+                  ago: formatAgo(last, serverNow.value, t),
                 })}
           </small>
         )}

@@ -37,10 +37,22 @@ function readColours(): DotColours {
   };
 }
 
-/** Share of troubled sites → how much of the alarm colour the area takes. */
-function shade(share: number): number {
-  return share === 0 ? 0 : 0.12 + 0.5 * Math.min(1, share);
+/** Share of troubled sites → how much of the alarm colour the land takes, at most. */
+const DEEPEST = 0.55;
+
+/** Mixed here, not by opacity: the sea behind must not change the shade. */
+function mix(from: string, to: string, amount: number): string {
+  const channel = (colour: string, at: number) => parseInt(colour.slice(at, at + 2), 16);
+  const mixed = [1, 3, 5].map((at) =>
+    Math.round(channel(from, at) + (channel(to, at) - channel(from, at)) * amount),
+  );
+  return `rgb(${mixed.join(",")})`;
 }
+
+/** Where a name may move, in pixels, to hide fewer sites. */
+const LABEL_SHIFTS = [0, -14, 14, -28, 28].flatMap((y) =>
+  [0, -22, 22].map((x) => L.point(x, y)),
+);
 
 interface Hover {
   x: number;
@@ -66,7 +78,7 @@ export function DistrictMap({ site, scale = 1 }: { site?: SiteView; scale?: numb
       attributionControl: false,
       // The marks are redrawn at each step: a scaled picture in between would lie.
       zoomAnimation: false,
-      zoomSnap: 0.25,
+      zoomSnap: 0,
       zoomDelta: 0.5,
       minZoom: 6,
       maxZoom: 16,
@@ -117,8 +129,12 @@ export function DistrictMap({ site, scale = 1 }: { site?: SiteView; scale?: numb
         return {
           color: style.getPropertyValue(chosen === name ? "--text" : "--outline").trim(),
           weight: (chosen === name ? 2.5 : 1) * scale,
-          fillColor: style.getPropertyValue(share > 0 ? "--offline" : "--land").trim(),
-          fillOpacity: share > 0 ? shade(share) : 1,
+          fillColor: mix(
+            style.getPropertyValue("--land").trim(),
+            style.getPropertyValue("--offline").trim(),
+            siteId === null ? share * DEEPEST : 0,
+          ),
+          fillOpacity: 1,
         };
       });
     };
@@ -126,14 +142,22 @@ export function DistrictMap({ site, scale = 1 }: { site?: SiteView; scale?: numb
     const showLabels = () => {
       // Names that would lie on one another are dropped, the smaller area's first.
       const kept: AreaLabel[] = [];
+      if (siteId !== null) return;
       const boxes: L.Bounds[] = [];
       for (const label of labels) {
         const centre = map.latLngToContainerPoint(label.at);
         const half = L.point(label.text.length * 3.6 * scale, 9 * scale);
-        const bounds = L.bounds(centre.subtract(half), centre.add(half));
-        if (boxes.some((other) => other.overlaps(bounds))) continue;
-        boxes.push(bounds);
-        kept.push(label);
+        let best: { cost: number; bounds: L.Bounds; at: L.Point } | null = null;
+        for (const shift of LABEL_SHIFTS) {
+          const at = centre.add(shift.multiplyBy(scale));
+          const bounds = L.bounds(at.subtract(half), at.add(half));
+          if (boxes.some((other) => other.overlaps(bounds))) continue;
+          const cost = dots.crowd(bounds) + centre.distanceTo(at) / (4 * scale);
+          if (best === null || cost < best.cost) best = { cost, bounds, at };
+        }
+        if (best === null) continue;
+        boxes.push(best.bounds);
+        kept.push({ text: label.text, at: map.containerPointToLatLng(best.at) });
       }
       dots.setLabels(kept);
     };
@@ -246,6 +270,13 @@ export function DistrictMap({ site, scale = 1 }: { site?: SiteView; scale?: numb
       const filter = route.value.filter;
       dots.show(siteId === null ? filterSites(siteList.value, filter) : siteList.value);
     });
+    // The first list decides where names lie; later changes do not make them jump.
+    let laid = false;
+    const unlay = effect(() => {
+      if (laid || siteList.value.length === 0) return;
+      laid = true;
+      showLabels();
+    });
     const unpaint = effect(() => {
       void theme.value;
       // The theme's variables apply when the document carries it: next frame.
@@ -269,6 +300,7 @@ export function DistrictMap({ site, scale = 1 }: { site?: SiteView; scale?: numb
       gone = true;
       unshow();
       unpaint();
+      unlay();
       watch.disconnect();
       box.removeEventListener("wheel", wheel);
       map.remove();
@@ -317,9 +349,13 @@ function HoverCard({ hover, frame }: { hover: Hover; frame: HTMLElement | null }
   const width = frame?.clientWidth ?? 0;
   const height = frame?.clientHeight ?? 0;
   // Away from the nearer edge, so that the card never leaves the map.
-  const style: Record<string, number> = {
-    ...(hover.x > width / 2 ? { right: width - hover.x + 14 } : { left: hover.x + 14 }),
-    ...(hover.y > height / 2 ? { bottom: height - hover.y + 10 } : { top: hover.y + 10 }),
+  const style: Record<string, string> = {
+    ...(hover.x > width / 2
+      ? { right: `${width - hover.x + 14}px` }
+      : { left: `${hover.x + 14}px` }),
+    ...(hover.y > height / 2
+      ? { bottom: `${height - hover.y + 10}px` }
+      : { top: `${hover.y + 10}px` }),
   };
   return (
     <div class="hover-card" style={style} aria-hidden="true">

@@ -5,7 +5,7 @@ import { language, navigate, route, summary, words } from "../store";
 
 function Bar({ provider }: { provider: ProviderSummary }) {
   const total = Math.max(1, provider.uplinks);
-  const part = (count: number) => ({ flexGrow: count / total, flexBasis: 0 });
+  const part = (count: number) => ({ flexGrow: count / total, flexBasis: "0px" });
   return (
     <div class="bar" aria-hidden="true">
       {provider.down > 0 && <span class="bar-down" style={part(provider.down)} />}
@@ -95,6 +95,7 @@ export function Providers() {
               >
                 {provider.provider}
               </button>
+              <small class="provider-active">{t("providers.active", { n: n(provider.active) })}</small>
               <span class="provider-rtt">
                 <small>{t("providers.rtt")}</small>{" "}
                 {formatRtt(provider.rtt_median_ms, language.value)}
@@ -112,7 +113,6 @@ export function Providers() {
               {provider.unknown > 0 && (
                 <span class="n-zero">{t("providers.unknown", { n: n(provider.unknown) })}</span>
               )}
-              <span class="n-active">{t("providers.active", { n: n(provider.active) })}</span>
             </p>
             <Worst provider={provider} />
           </li>

@@ -93,6 +93,7 @@ function Uplinks({ site, history }: { site: SiteView; history: readonly EventVie
                 </dd>
               </div>
             </dl>
+            {site.presence === "offline" && <p class="reason">{t("uplink.old")}</p>}
             {reason && <p class="reason">{t("site.why", { reason })}</p>}
           </article>
         );
@@ -285,6 +286,7 @@ export function SitePage({ siteId }: { siteId: string }) {
                 )}
                 <span>
                   {t("site.last_seen", { ago: formatAgo(site.last_seen_ms, serverNow.value, t) })}
+                  {` · ${t(`presence.${site.presence}`)}`}
                 </span>
               </p>
             </div>

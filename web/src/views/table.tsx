@@ -13,7 +13,7 @@ import { ConditionBadge } from "./marks";
 
 /** Pixels; rows of one height make the arithmetic of the window exact. */
 const ROW_WIDE = 54;
-const ROW_NARROW = 132;
+const ROW_NARROW = 116;
 const OVERSCAN = 8;
 const narrow = matchMedia("(max-width: 760px)");
 
@@ -63,7 +63,7 @@ function Row({ site, index }: { site: SiteView; index: number }) {
       : null;
   return (
     <tr
-      class={`row row-${site.condition}`}
+      class={`row row-${site.condition} presence-${site.presence}`}
       data-testid={`site-row-${site.site}`}
       aria-rowindex={index + 2}
       onClick={(click) => {
@@ -106,6 +106,7 @@ function Row({ site, index }: { site: SiteView; index: number }) {
               key={uplink.name}
               uplink={uplink}
               label={uplinkLabel(site, uplink.name)}
+              old={site.presence === "offline"}
             />
           ))}
         </span>
@@ -316,7 +317,7 @@ export function SiteTable() {
         <tbody ref={body}>
           {above > 0 && (
             <tr aria-hidden="true" class="spacer" key="above">
-              <td colSpan={6} style={{ height: above }} />
+              <td colSpan={6} style={{ height: `${above}px` }} />
             </tr>
           )}
           {seen.map((site, index) => (
@@ -324,7 +325,7 @@ export function SiteTable() {
           ))}
           {below > 0 && (
             <tr aria-hidden="true" class="spacer" key="below">
-              <td colSpan={6} style={{ height: below }} />
+              <td colSpan={6} style={{ height: `${below}px` }} />
             </tr>
           )}
         </tbody>

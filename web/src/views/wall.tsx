@@ -1,16 +1,19 @@
 /** The wall screen: read at four metres, nothing scrolls, nothing needs a hand. */
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import { formatDuration, formatNumber } from "../format";
-import { uplinkLabel } from "../narrate";
+import { formatDuration, formatMinute, formatNumber } from "../format";
+import { groupEvents, narrate, uplinkLabel } from "../narrate";
 import { sortSites } from "../sites";
-import { language, serverNow, siteList, words } from "../store";
+import { events, language, serverNow, siteList, sites, words } from "../store";
 import { Counters } from "./counters";
 import { Link } from "./link";
 import { DistrictMap } from "./map";
 import { ConditionMark, HealthMark } from "./marks";
 import { Providers } from "./providers";
 
-/** How many rows fit: counted from the first row's height, never cut in half. */
+/** The least height of a row, as in wall.css. */
+const ROW_REM = 3.25;
+
+/** How many rows fit, so that none is cut in half. */
 function useFit(rows: number) {
   const list = useRef<HTMLOListElement>(null);
   const [fit, setFit] = useState(6);
@@ -18,8 +21,8 @@ function useFit(rows: number) {
     const box = list.current;
     if (!box) return undefined;
     const measure = () => {
-      const row = box.firstElementChild?.getBoundingClientRect().height;
-      if (row) setFit(Math.max(1, Math.floor(box.clientHeight / row)));
+      const unit = parseFloat(getComputedStyle(document.documentElement).fontSize);
+      setFit(Math.max(1, Math.floor(box.clientHeight / (ROW_REM * unit))));
     };
     measure();
     const watch = new ResizeObserver(measure);
@@ -77,6 +80,44 @@ function Worst() {
   );
 }
 
+const MOVES_SHOWN = 3;
+
+/** The last switches, one line each: nobody unfolds anything on a wall. */
+function Moves() {
+  const t = words.value;
+  const decisions = events.value.filter((event) => event.kind === "decision");
+  const groups = groupEvents(decisions, sites.value).slice(0, MOVES_SHOWN);
+  return (
+    <section class="panel wall-feed" aria-labelledby="moves-title">
+      <h2 id="moves-title">{t("wall.feed")}</h2>
+      {groups.length === 0 && <p class="empty">{t("feed.none")}</p>}
+      <ol data-testid="event-feed">
+        {groups.map(({ key, kecamatan, events: [head, ...others] }) => {
+          if (!head) return null;
+          const site = sites.value.get(head.site);
+          const who =
+            others.length > 0
+              ? t("feed.group", {
+                  n: formatNumber(others.length + 1, language.value),
+                  kecamatan: kecamatan ?? "",
+                })
+              : (site?.name ?? head.site);
+          return (
+            <li key={key}>
+              <time dateTime={new Date(head.at_ms).toISOString()}>
+                {formatMinute(head.at_ms, language.value)}
+              </time>
+              <span>
+                <strong>{who}</strong> {narrate(head, site, t).sentence}
+              </span>
+            </li>
+          );
+        })}
+      </ol>
+    </section>
+  );
+}
+
 export function Wall() {
   // Marks grow with the page's unit, which follows the screen (see wall.css).
   const unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
@@ -87,6 +128,7 @@ export function Wall() {
         <DistrictMap scale={Math.max(1, unit * 1.25)} />
       </div>
       <Providers />
+      <Moves />
       <Worst />
     </main>
   );
