@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "server/jaga_server/web/static"
@@ -153,7 +154,7 @@ class Fixture:
         return FileResponse(self.outlines, media_type="application/geo+json")
 
     async def trouble(self, request: Request) -> Response:
-        """POST /fixture/fail?provider=&kecamatan=&duration_s=&health="""
+        """POST /fixture/fail?provider=&kecamatan=&duration_s=&health= breaks one."""
         query = request.query_params
         self.world.fail(
             query["provider"],
@@ -228,11 +229,11 @@ def columns(world: World, site_id: str, from_ms: int, to_ms: int) -> Series:
 class PolicyMiddleware:
     """Sets the collector's Content-Security-Policy on every answer."""
 
-    def __init__(self, app: object) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: dict, receive: object, send: object) -> None:
-        async def with_policy(message: dict) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     *message["headers"],
@@ -244,7 +245,7 @@ class PolicyMiddleware:
 
 
 def application(fixture: Fixture) -> Starlette:
-    """The API, the fixture's levers, and the page under every other address."""
+    """Return the API, the fixture's levers, and the page under other addresses."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

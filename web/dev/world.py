@@ -278,7 +278,7 @@ class World:
 
     def summary(self, last_message_ms: int | None) -> Summary:
         views = [site.view for site in self.sites.values()]
-        count = defaultdict(int)
+        count: dict[str, int] = defaultdict(int)
         for view in views:
             count[view.condition] += 1
         by_provider: dict[str, list[tuple[SiteView, UplinkView]]] = defaultdict(list)
@@ -313,9 +313,7 @@ class World:
         for site, uplink in pairs:
             areas[site.kecamatan].append(uplink.health)
         troubles = [
-            ProviderTrouble(
-                kecamatan, len(of), of.count("down"), of.count("degraded")
-            )
+            ProviderTrouble(kecamatan, len(of), of.count("down"), of.count("degraded"))
             for kecamatan, of in areas.items()
             if "down" in of or "degraded" in of
         ]

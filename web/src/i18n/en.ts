@@ -90,6 +90,7 @@ export const en: Record<Key, string> = {
   "table.condition": "Condition",
   "table.site": "Site",
   "table.active": "Active uplink",
+  "table.active_short": "Active",
   "table.uplinks": "Uplinks: RTT · lost/sent (5 min)",
   "table.seen": "Heard",
   "table.shown": "{shown} of {total} sites",

@@ -88,6 +88,7 @@ export const id = {
   "table.condition": "Keadaan",
   "table.site": "Lokasi",
   "table.active": "Uplink aktif",
+  "table.active_short": "Aktif",
   "table.uplinks": "Uplink: RTT · hilang/terkirim (5 mnt)",
   "table.seen": "Terdengar",
   "table.shown": "{shown} dari {total} lokasi",

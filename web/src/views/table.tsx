@@ -309,7 +309,7 @@ export function SiteTable() {
             <SortHeader column="worst" label={t("table.condition")} />
             <SortHeader column="name" label={t("table.site")} />
             <SortHeader column="kecamatan" label={t("table.kecamatan")} />
-            <SortHeader column="active" label={t("table.active")} />
+            <SortHeader column="active" label={t("table.active_short")} />
             <SortHeader column="loss" label={t("table.uplinks")} />
             <SortHeader column="seen" label={t("table.seen")} />
           </tr>
