@@ -41,7 +41,6 @@ def _write_district(folder: Path) -> tuple[Path, Path]:
     with sites.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
-        )
         for index, (name, code) in enumerate(KECAMATAN.items()):
             west = 116.0 + index
             square = [[west, 0], [west + 1, 0], [west + 1, 1], [west, 1], [west, 0]]

@@ -9,6 +9,7 @@ import { getEvents, type EventView, type SiteView, type StreamUpdate, type Summa
 import { isLanguage, translator, type Language } from "./i18n";
 import { mergeEvents } from "./narrate";
 import { formatRoute, parseRoute, type Route } from "./route";
+import { byName } from "./sites";
 import { follow } from "./stream";
 
 /** The banner's threshold: the stream must have said something within it. */
@@ -23,6 +24,7 @@ export type Theme = "light" | "dark";
 
 export const summary = signal<Summary | null>(null);
 export const sites = signal<ReadonlyMap<string, SiteView>>(new Map());
+/** In the order of `byName`. */
 export const siteList = computed(() => [...sites.value.values()]);
 export const events = signal<readonly EventView[]>([]);
 /** When the stream last said anything, on this computer's clock; null: never yet. */
@@ -105,9 +107,14 @@ function apply(update: StreamUpdate, fresh: boolean): void {
   summary.value = update.summary;
   if (fresh || update.sites.length > 0) {
     // The first update of a connection is the whole list: what is not in it is gone.
-    const next = new Map(fresh ? [] : sites.value);
+    const known = fresh ? new Map<string, SiteView>() : sites.value;
+    const next = new Map(known);
     for (const site of update.sites) next.set(site.site, site);
-    sites.value = next;
+    // A known key keeps its place in a Map: the order by name holds until one is added.
+    const renamed = update.sites.some((site) => known.get(site.site)?.name !== site.name);
+    sites.value = renamed
+      ? new Map([...next.values()].sort(byName).map((site) => [site.site, site]))
+      : next;
   }
   if (update.events.length > 0) {
     events.value = mergeEvents(events.value, update.events, EVENTS_KEPT);
