@@ -87,7 +87,7 @@ class EventView(msgspec.Struct, frozen=True):
 
 
 class SiteDetail(msgspec.Struct, frozen=True):
-    """GET /api/1/sites/{site}"""
+    """GET /api/1/sites/{site}."""
 
     site: SiteView
     host: HostView | None
@@ -151,7 +151,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class SiteList(msgspec.Struct, frozen=True):
-    """GET /api/1/sites"""
+    """GET /api/1/sites."""
 
     revision: int
     """Grows with each change; the stream's events carry it."""
@@ -159,7 +159,7 @@ class SiteList(msgspec.Struct, frozen=True):
 
 
 class EventList(msgspec.Struct, frozen=True):
-    """GET /api/1/events?site=&limit= (newest first)"""
+    """GET /api/1/events?site=&limit= (newest first)."""
 
     events: tuple[EventView, ...]
 
@@ -179,7 +179,7 @@ class UplinkSeries(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """GET /api/1/sites/{site}/series?from_ms=&to_ms= (default: the last hour)"""
+    """GET /api/1/sites/{site}/series?from_ms=&to_ms= (default: the last hour)."""
 
     site: str
     from_ms: int
