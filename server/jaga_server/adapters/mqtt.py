@@ -89,7 +89,7 @@ class Consumer:
         self._closing = threading.Event()
         self._ended: str | None = None
         self._subscribed = False
-        self._last_reason: str | None = None
+        self._told: set[str] = set()
         self._client = self._build()
         self._thread = threading.Thread(target=self._main, name="mqtt", daemon=True)
 
@@ -184,7 +184,7 @@ class Consumer:
             )
             return
         self._subscribed = True
-        self._last_reason = None
+        self._told.clear()
         self._counters.connections += 1
         log.info("broker connected address=%s", self._settings.address)
         self._on_hearing(True)
@@ -262,9 +262,9 @@ class Consumer:
             return
         if not self._subscribed:
             self._counters.connection_failures += 1
-        # One line for each outage, not for each attempt.
-        if reason != self._last_reason:
-            self._last_reason = reason
+        # Each reason is told once in an outage, not at each attempt.
+        if reason not in self._told:
+            self._told.add(reason)
             log.warning(
                 "broker not connected address=%s reason=%r; trying again",
                 self._settings.address,

@@ -14,18 +14,22 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """A stopped or running clock; all values are milliseconds."""
+    """A stopped or running clock; all values are milliseconds.
+
+    `now_ms` is read from a clock that is never set (not the wall clock), so a reading
+    never goes back.
+    """
 
     heard_ms: int = 0
     """Reading when it was last started or stopped."""
     since_ms: int | None = None
-    """Unix time of the start; None while deaf."""
+    """When it was started; None while deaf."""
 
     def read(self, now_ms: int) -> int:
-        """Return the reading. A wall clock set back never turns it back."""
+        """Return the reading."""
         if self.since_ms is None:
             return self.heard_ms
-        return self.heard_ms + max(0, now_ms - self.since_ms)
+        return self.heard_ms + now_ms - self.since_ms
 
     def start(self, now_ms: int) -> Hearing:
         """Return the clock running: the collector is connected and subscribed."""

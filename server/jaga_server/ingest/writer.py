@@ -159,12 +159,12 @@ class Writer:
         return batch
 
     def _moment(self) -> Moment:
-        now_ms = clock.wall_ms()
+        now_ms = round(clock.monotonic_s() * 1000)
         if self._connected.is_set():
             self._hearing = self._hearing.start(now_ms)
         else:
             self._hearing = self._hearing.stop(now_ms)
-        return Moment(now_ms, self._hearing.read(now_ms))
+        return Moment(clock.wall_ms(), self._hearing.read(now_ms))
 
     def _write(self, batch: Sequence[Received]) -> None:
         moment = self._moment()
