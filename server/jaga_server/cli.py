@@ -1,0 +1,134 @@
+"""`jaga-collector`: the operator's commands. Expected errors are one line, no traceback."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from jaga_server import __version__, config, logfmt, tail
+from jaga_server.core import district
+from jaga_server.errors import CollectorError
+from jaga_server.runtime import Collector
+from jaga_server.store.reader import Reader
+from jaga_server.web import views
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaga_server.web.schema import UplinkView
+
+DEFAULT = Path("/etc/jaga/collector.toml")
+SIGNS = {"up": "+", "degraded": "~", "down": "-", "unknown": "?"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status (2: the command line is wrong)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = config.load(arguments.config)
+        match arguments.command:
+            case "run":
+                logfmt.start(verbose=arguments.verbose)
+                return asyncio.run(Collector(settings).run())
+            case "check-config":
+                print(
+                    f"{arguments.config}: good; {len(settings.sites)} sites,"
+                    f" broker {settings.mqtt.address},"
+                    f" page http://{settings.web_host}:{settings.web_port}/"
+                )
+                return 0
+            case "tail":
+                logfmt.start(verbose=False)
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
+                return tail.run(
+                    settings, arguments.site, lambda line: print(line, flush=True)
+                )
+            case _:
+                return _sites(settings)
+    except CollectorError as error:
+        print(f"jaga-collector: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone; that is no fault.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaga-collector",
+        description="The district's control room: takes in, stores and shows what the"
+        " sites tell.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {__version__}"
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--config",
+        type=Path,
+        default=DEFAULT,
+        metavar="FILE",
+        help=f"configuration (default: {DEFAULT})",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run", parents=[shared], help="take in, store and show, until SIGTERM"
+    )
+    run.add_argument("--verbose", action="store_true", help="log more")
+    commands.add_parser(
+        "check-config", parents=[shared], help="say whether the configuration is good"
+    )
+    tailing = commands.add_parser(
+        "tail", parents=[shared], help="print the sites' messages as JSON lines"
+    )
+    tailing.add_argument("--site", help="only of this site")
+    commands.add_parser(
+        "sites", parents=[shared], help="print every site as the database knows it"
+    )
+    return parser
+
+
+def _sites(settings: config.Config) -> int:
+    reader = Reader(settings.store)
+    try:
+        states = reader.remember().states
+    finally:
+        reader.close()
+    zone = ZoneInfo(settings.timezone)
+    listed = {site.site: site for site in settings.sites}
+    rows = [("SITE", "PRESENCE", "LAST HEARD", "ACTIVE", "UPLINKS")]
+    for name in (*listed, *(n for n in states if n not in listed)):
+        site = listed.get(name) or district.unlisted(name)
+        view = views.site_view(site, states.get(name, views.NEVER))
+        heard = "—"
+        if view.last_seen_ms is not None:
+            at = datetime.fromtimestamp(view.last_seen_ms / 1000, UTC)
+            heard = at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+        rows.append(
+            (
+                name,
+                view.presence,
+                heard,
+                view.active or "—",
+                " ".join(_uplink(uplink) for uplink in view.uplinks),
+            )
+        )
+    widths = [max(len(row[n]) for row in rows) for n in range(4)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  ".join([*cells, row[4]]))
+    return 0
+
+
+def _uplink(uplink: UplinkView) -> str:
+    """Return e.g. `+telkomsel 41ms`: up, with its mean round trip."""
+    rtt = "" if uplink.rtt_ms is None else f" {uplink.rtt_ms:.0f}ms"
+    return f"{SIGNS[uplink.health]}{uplink.name}{rtt}"

@@ -1,0 +1,193 @@
+"""Puts the collector together and keeps it running. The only module that knows all.
+
+Three threads: `mqtt` (the broker's connection), `writer` (decode, store, acknowledge),
+and the main one (event loop: page, stream, service manager). Messages go one way through
+them; acknowledgements come back from the writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from jaga_server.adapters.mqtt import Consumer
+from jaga_server.adapters.notify import ServiceManager
+from jaga_server.errors import CollectorError, ConfigError
+from jaga_server.ingest.counters import Counters
+from jaga_server.ingest.writer import Writer
+from jaga_server.store.reader import Reader
+from jaga_server.store.sqlite import Store
+from jaga_server.web import app, server, static
+from jaga_server.web.board import Board
+from jaga_server.web.metrics import Metrics
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from jaga_server.config import Config
+    from jaga_server.ingest.received import Token
+    from jaga_server.ingest.update import Update
+
+log = logging.getLogger(__name__)
+
+SUPERVISE_S = 1.0
+DRAIN_S = 15.0
+"""For what is in hand when told to stop; the broker keeps what is not committed."""
+CLOSE_S = 5.0
+
+
+class Collector:
+    """One run of `jaga-collector run`."""
+
+    def __init__(self, config: Config) -> None:
+        """Open what can fail: the port, the database; raises CollectorError."""
+        self._config = config
+        outlines = _outlines(config.kecamatan)
+        self._listener: socket.socket = server.bind(config.web_host, config.web_port)
+        try:
+            self._store = Store(config.store)
+        except CollectorError:
+            self._listener.close()
+            raise
+        self._reader = Reader(config.store)
+        self._counters = Counters()
+        self._board = Board(config.district, config.sites)
+        self._metrics = Metrics(self._counters, self._board)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writer = Writer(
+            self._store,
+            listed=frozenset(site.site for site in config.sites),
+            thresholds=config.thresholds,
+            counters=self._counters,
+            acknowledge=self._acknowledge,
+            publish=self._publish,
+            commit_seconds=self._metrics.commit_seconds,
+            # Room for what an earlier connection left, and this one's window.
+            capacity=2 * config.mqtt.receive_maximum + 2000,
+        )
+        self._consumer = Consumer(
+            config.mqtt,
+            config.region,
+            self._writer.inbox,
+            self._counters,
+            lambda connected: self._writer.hear(connected=connected),
+        )
+        self._server = server.Server(
+            app.build(
+                app.Api(
+                    board=self._board,
+                    reader=self._reader,
+                    thresholds=config.thresholds,
+                    metrics=self._metrics,
+                    outlines=outlines,
+                    healthy=self.fault,
+                ),
+                static.folder(),
+            )
+        )
+
+    def _acknowledge(self, tokens: Sequence[Token]) -> None:
+        self._consumer.acknowledge(tokens)
+
+    def _publish(self, update: Update) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._board.post, update)
+
+    def fault(self) -> str | None:
+        """Return what is wrong with this process, or None."""
+        if not self._writer.alive:
+            return "the writer has ended; see the log"
+        if not self._consumer.alive:
+            return "the broker's thread has ended; see the log"
+        return None
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT; return the exit status."""
+        self._loop = asyncio.get_running_loop()
+        manager = ServiceManager(
+            os.environ.get("NOTIFY_SOCKET"), os.environ.get("WATCHDOG_USEC", "")
+        )
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, stop.set)
+        self._writer.start()
+        self._consumer.start()
+        board = asyncio.create_task(self._board.run())
+        serving = asyncio.create_task(self._server.serve([self._listener]))
+        log.info(
+            "collector runs page=http://%s:%d broker=%s sites=%d store=%s",
+            self._config.web_host,
+            self._config.web_port,
+            self._config.mqtt.address,
+            len(self._config.sites),
+            self._config.store,
+        )
+        manager.tell("READY=1")
+        try:
+            fault = await self._supervise(stop, manager, (board, serving))
+        finally:
+            manager.tell("STOPPING=1")
+            complete = await self._stop(serving)
+            board.cancel()
+            await asyncio.gather(board, return_exceptions=True)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.remove_signal_handler(number)
+        if fault is not None:
+            log.error("collector ends: %s", fault)
+            return 1
+        log.info("collector stopped")
+        return 0 if complete else 1
+
+    async def _supervise(
+        self,
+        stop: asyncio.Event,
+        manager: ServiceManager,
+        tasks: Sequence[asyncio.Task[None]],
+    ) -> str | None:
+        """Wait for the end; return what broke, or None if told to stop."""
+        period_s = min(SUPERVISE_S, (manager.watchdog_s or 2 * SUPERVISE_S) / 2)
+        while not stop.is_set():
+            fault = self.fault()
+            for task in tasks:
+                if task.done():
+                    fault = "the page's server has ended; see the log"
+                    if not task.cancelled() and (error := task.exception()):
+                        log.error("page failed", exc_info=error)
+            if fault is not None:
+                return fault
+            manager.tell("WATCHDOG=1")
+            try:
+                await asyncio.wait_for(stop.wait(), period_s)
+            except TimeoutError:
+                continue
+        return None
+
+    async def _stop(self, serving: asyncio.Task[None]) -> bool:
+        """Take no more, commit and acknowledge what is in hand, close; True if all was."""
+        self._consumer.pause()
+        complete = await asyncio.to_thread(self._writer.stop, DRAIN_S)
+        await asyncio.to_thread(self._consumer.close, CLOSE_S)
+        self._board.close()
+        self._server.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+        self._listener.close()
+        self._reader.close()
+        if not self._writer.alive:
+            self._store.close()
+        return complete
+
+
+def _outlines(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        message = f"outlines {path}: {error.strerror}; check [collector] kecamatan"
+        raise ConfigError(message) from error

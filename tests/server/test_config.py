@@ -1,0 +1,149 @@
+"""One bad file for each way to be wrong; the message names place and fix."""
+
+import pytest
+
+from jaga_server import config
+from jaga_server.core.model import Mode
+from jaga_server.errors import ConfigError
+
+GOOD = """[collector]
+region = "6408"
+district = "Kutai Timur"
+sites = "sites.csv"
+[mqtt]
+host = "127.0.0.1"
+tls = false
+[store]
+path = "collector.db"
+"""
+HEADER = "site_id,name,kind,desa,kecamatan,desa_code,lat,lon,uplink1,uplink2,uplink3"
+ROW = "tps-6408012001-001,TPS 001,umum,Senyiur,Muara Ancalong,64.08.01.2001,0.5,116.4,XL,,"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def file(text=GOOD, rows=(ROW,), header=HEADER):
+        (tmp_path / "sites.csv").write_text("\n".join([header, *rows]) + "\n")
+        path = tmp_path / "collector.toml"
+        path.write_text(text)
+        return path
+
+    return file
+
+
+def test_defaults(write, tmp_path):
+    got = config.load(write())
+    assert got.mqtt.port == 1883
+    assert got.mqtt.receive_maximum == 1000
+    assert (got.web_host, got.web_port) == ("127.0.0.1", 8080)
+    assert got.timezone == "Asia/Makassar"
+    assert got.store == tmp_path / "collector.db"
+    assert got.thresholds.interval_ms(Mode.DORMANT) == 300_000
+    assert got.kecamatan is None
+    assert got.sites[0].providers == ("XL",)
+
+
+def test_tls_is_on_unless_said_otherwise(write):
+    got = config.load(write(GOOD.replace("tls = false\n", "")))
+    assert got.mqtt.tls
+    assert got.mqtt.port == 8883
+
+
+def test_unix_socket(write, tmp_path):
+    text = GOOD.replace('host = "127.0.0.1"\ntls = false', 'socket = "mqtt.sock"')
+    got = config.load(write(text))
+    assert got.mqtt.socket == tmp_path / "mqtt.sock"
+    assert not got.mqtt.tls
+    assert got.mqtt.address == f"unix:{tmp_path}/mqtt.sock"
+
+
+def test_a_password_is_not_shown(write):
+    text = GOOD.replace("tls = false", 'tls = false\nusername = "u"\npassword = "geheim"')
+    assert "geheim" not in repr(config.load(write(text)))
+
+
+BAD = {
+    "unknown key": ("tls = false", "tls = false\nhots = 1", ":8: unknown key mqtt.hots; did you mean host?"),
+    "unknown section": ("[store]", "[stroe]", ":8: unknown section [stroe]; did you mean store?"),
+    "missing": ('region = "6408"\n', "", ":1: collector.region is missing; write the Kemendagri code"),
+    "wrong type": ("tls = false", "tls = 0", ":7: mqtt.tls = 0 will not do; write true, or false"),
+    "number as text": ("tls = false", 'tls = false\nport = "1883"', ":8: mqtt.port = '1883' will not do; write a port from 1 to 65535"),
+    "out of range": ("tls = false", "tls = false\nport = 70000", ":8: mqtt.port = 70000 will not do; write a port"),
+    "bool is no number": ("tls = false", "tls = false\nport = true", ":8: mqtt.port = True will not do"),
+    "not a number": ("[store]", "[presence]\ninterval_ready_s = nan\n[store]", ":9: presence.interval_ready_s = nan will not do"),
+    "pattern": ('"6408"', '"64.08"', ":2: collector.region = '64.08' will not do; write the Kemendagri code without dots"),
+    "empty": ('"Kutai Timur"', '" "', ":3: collector.district = ' ' will not do"),
+    "section as key": ("[store]\n", "", ":8: unknown key mqtt.path"),
+    "no TOML": ("[mqtt]", "[mqtt", "not TOML"),
+    "no broker": ('host = "127.0.0.1"\n', "", "needs either host (and port) or socket"),
+    "two brokers": ("tls = false", 'tls = false\nsocket = "s"', "needs either host (and port) or socket, not both"),
+    "tls file without tls": ("tls = false", 'tls = false\nca = "sites.csv"', "mqtt.ca has no meaning with tls = false"),
+    "cert without key": ("tls = false", 'cert = "sites.csv"', "mqtt.cert and mqtt.key go together"),
+    "no such file": ("tls = false", 'ca = "ca.crt"', "mqtt.ca: there is no file"),
+    "password alone": ("tls = false", 'tls = false\npassword = "x"', "mqtt.password needs mqtt.username"),
+    "no such zone": ('district', 'timezone = "WITA"\ndistrict', "collector.timezone = 'WITA' is unknown here"),
+    "no directory": ('"collector.db"', '"no/collector.db"', "store.path: there is no directory"),
+    "no site list": ('"sites.csv"', '"site.csv"', "site list"),
+    "presence upside down": ("[store]", "[presence]\noffline_missed = 2\n[store]", "presence.offline_missed must be more than"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "want"), BAD.values(), ids=BAD)
+def test_bad_config(write, old, new, want):
+    assert old in GOOD
+    path = write(GOOD.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert want in str(caught.value)
+
+
+def test_every_fault_at_once(write):
+    text = GOOD.replace("tls = false", "port = 0\nhots = 1").replace('"6408"', "6408")
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(text))
+    assert [line.split(": ")[0].rpartition(":")[2] for line in str(caught.value).split("\n")] == ["2", "7", "8"]  # fmt: skip
+
+
+BAD_ROWS = {
+    "site id": (ROW.replace("tps-", "TPS_"), "site_id 'TPS_6408012001-001' will not do"),
+    "kind": (ROW.replace("umum", "besar"), "kind 'besar' is not one of umum, khusus, kantor"),
+    "no name": (ROW.replace("TPS 001", ""), "name is empty"),
+    "no kecamatan": (ROW.replace("Muara Ancalong", " "), "kecamatan is empty"),
+    "latitude": (ROW.replace("0.5,", "95,"), "lat '95' is not degrees"),
+    "longitude": (ROW.replace("116.4", "east"), "lon 'east' is not degrees"),
+    "not a number": (ROW.replace("116.4", "nan"), "lon 'nan' is not degrees"),
+    "half a position": (ROW.replace("116.4", ""), "lat and lon go together"),
+    "no uplink": (ROW.replace("XL", ""), "uplink1 is empty"),
+    "columns": (ROW + ",more", "12 columns instead of 11"),
+}
+
+
+@pytest.mark.parametrize(("row", "want"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_bad_site(write, row, want):
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(rows=(row,)))
+    assert "sites.csv:2: " in str(caught.value)
+    assert want in str(caught.value)
+
+
+def test_every_bad_row_is_told(write):
+    rows = (ROW, ROW, ROW.replace("001", "002").replace("umum", "x"), ROW.replace("tps", "T"))
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(rows=rows))
+    lines = str(caught.value).split("\n")
+    assert [line.split(":")[1] for line in lines] == ["3", "4", "5"]
+    assert "stands in line 2 already" in lines[0]
+
+
+def test_wrong_header_and_empty_list(write):
+    with pytest.raises(ConfigError, match="the first line must be site_id,name"):
+        config.load(write(header="id,name"))
+    with pytest.raises(ConfigError, match="no site in the list"):
+        config.load(write(rows=()))
+
+
+def test_the_real_list(shared_data):
+    sites = config.read_sites(shared_data / "kutim-sites.csv")
+    assert len(sites) == 702
+    assert sites[0].name == "Kantor KPU Kutai Timur, Bukit Pelangi"
+    assert {site.kind for site in sites} == {"umum", "khusus", "kantor"}
