@@ -84,7 +84,7 @@ class LabBroker:
         }
         configuration.write_text(render(TEMPLATE.read_text(), values))
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - a fixed program
+            self._process = subprocess.Popen(
                 [*self._prefix, program, "-c", str(configuration)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -24,21 +24,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demo.district import Moment, SimulatedSite, read_sites, weather
 from paho.mqtt.client import Client, ConnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from demo.district import Moment, SimulatedSite, read_sites, weather
 from jaga_agent.wire.messages import Event, encode
 from jaga_agent.wire.topics import Topic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from demo.district import ListedSite
     from paho.mqtt.client import DisconnectFlags, SocketLike
     from paho.mqtt.reasoncodes import ReasonCode
+
+    from demo.district import ListedSite
 
 KEEPALIVE_S = 60
 SESSION_EXPIRY_S = 3_600

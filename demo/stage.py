@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
+
 from demo.district import read_sites
 from lab import Lab
 from lab.topology import BROKER, PING_TARGETS, UPLINKS

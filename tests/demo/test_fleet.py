@@ -14,10 +14,10 @@ from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
-from demo.broker import LabBroker, free_port
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from demo.broker import LabBroker, free_port
 from jaga_agent.wire.messages import Event, Heartbeat, Status, decode
 from jaga_agent.wire.topics import parse, subscription
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 
 import pytest
+
 from demo.stage import BIN, Stage, agent_config
 from demo.view import View
 from lab import boottime_s
