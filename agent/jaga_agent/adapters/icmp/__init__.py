@@ -24,49 +24,25 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from icmplib.exceptions import ICMPLibError
-from icmplib.sockets import ICMPv4Socket
-
+from jaga_agent.adapters.icmp.echo_socket import (
+    ICMP_HEADER_BYTES,
+    kernel_stamp_ns,
+    open_socket,
+    refusal,
+)
 from jaga_agent.errors import ProbeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from jaga_agent.ports import Clock, ProbeListener, Stamp
 
 _log = logging.getLogger(__name__)
 
-# linux/in.h, linux/icmp.h, asm-generic/socket.h, linux/sockios.h, linux/if.h: not in
-# Python's socket module.
-IP_RECVERR: Final = 11
-SOL_RAW: Final = 255
-ICMP_FILTER: Final = 1
-SO_TIMESTAMPNS_NEW: Final = 64
+# linux/sockios.h, linux/if.h.
 SIOCGIFFLAGS: Final = 0x8913
 IFF_UP: Final = 0x1
 IFF_RUNNING: Final = 0x40
-
-_ECHO_REPLY = 0
-_ICMP_HEADER_BYTES = 8
-_IP_HEADER_BYTES = 20
-
-# struct __kernel_timespec, on 32-bit kernels as well.
-_TIMESPEC = struct.Struct("=qq")
-# struct sock_extended_err (linux/errqueue.h).
-_EXTENDED_ERROR = struct.Struct("=IBBBxII")
-_FROM_ICMP = 2
-
-# ICMP types that say the path does not work (RFC 792): destination unreachable, time
-# exceeded, parameter problem. "Fragmentation needed" cannot be meant for 36 bytes.
-_REFUSALS = {3: "unreachable", 11: "time exceeded", 12: "parameter problem"}
-_UNREACHABLE = {
-    0: "network unreachable",
-    1: "host unreachable",
-    2: "protocol unreachable",
-    9: "network prohibited",
-    10: "host prohibited",
-    13: "administratively prohibited",
-}
 
 OUTSTANDING: Final = 256
 """Probes remembered for each device; a reply to an older one is not recognised."""
@@ -98,90 +74,13 @@ class _Outstanding:
     stamp: Stamp
 
 
-class _EchoSocket(ICMPv4Socket):  # type: ignore[misc]  # icmplib is not typed
-    """icmplib's socket, bound to a device (None: not bound), and its packets."""
-
-    def __init__(self, device: str | None, *, privileged: bool) -> None:
-        self._device = device
-        super().__init__(privileged=privileged)
-
-    def _create_socket(self, type: int) -> socket.socket:  # noqa: A002 (icmplib's name)
-        sock: socket.socket = super()._create_socket(type)
-        try:
-            if self._device is not None:
-                # The first bind of a socket needs no capability (Linux 5.7).
-                sock.setsockopt(
-                    socket.SOL_SOCKET,
-                    socket.SO_BINDTODEVICE,
-                    self._device.encode() + b"\0",
-                )
-            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1)
-            if type == socket.SOCK_RAW:
-                # A raw socket hears all ICMP of the host: let echo replies in alone.
-                sock.setsockopt(
-                    SOL_RAW,
-                    ICMP_FILTER,
-                    struct.pack("=I", ~(1 << _ECHO_REPLY) & 2**32 - 1),
-                )
-            else:
-                # Makes the kernel choose the identifier now.
-                sock.bind(("0.0.0.0", 0))  # noqa: S104 (an echo identifier, no port)
-            sock.setblocking(False)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    def identifier(self) -> int:
-        """Return the echo identifier: a ping socket's is the kernel's choice."""
-        if self._privileged:
-            return secrets.randbelow(0x10000)
-        name: tuple[str, int] = self._sock.getsockname()
-        return name[1]
-
-    def request(self, identifier: int, sequence: int, payload: bytes) -> bytes:
-        packet: bytes = self._create_packet(identifier, sequence, payload)
-        return packet
-
-    def reply(self, packet: bytes, source: str) -> tuple[int, int] | None:
-        """Return (identifier, sequence) if the packet is an echo reply."""
-        parsed = self._parse_reply(packet, source, 0.0)
-        if parsed is None or parsed.type != _ECHO_REPLY:
-            return None
-        return parsed.id, parsed.sequence
-
-    @property
-    def header_bytes(self) -> int:
-        """What precedes the payload in a received packet."""
-        return _ICMP_HEADER_BYTES + (_IP_HEADER_BYTES if self._privileged else 0)
-
-
-def _open(device: str | None) -> _EchoSocket:
-    """Return a ping socket, or a raw one where those are not allowed; raises OSError."""
-    try:
-        return _create(device, privileged=False)
-    except PermissionError:
-        return _create(device, privileged=True)
-
-
-def _create(device: str | None, *, privileged: bool) -> _EchoSocket:
-    try:
-        return _EchoSocket(device, privileged=privileged)
-    except ICMPLibError as error:
-        # icmplib turns errors into text; the errno is in what it was handling.
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise OSError(errno.EIO, str(error)) from error
-
-
 class _Path:
     """One device's socket and what was sent through it."""
 
     def __init__(self, device: str) -> None:
         self.device = device
         self.index = socket.if_nametoindex(device)
-        self.echo = _open(device)
+        self.echo = open_socket(device)
         self.sock: socket.socket = self.echo.sock
         self.identifier = self.echo.identifier()
         self.sequence = secrets.randbelow(0x10000)
@@ -222,7 +121,7 @@ class IcmpProber:
         self._paths: dict[str, _Path] = {}
         self._closed = False
         try:
-            _open(None).close()
+            open_socket(None).close()
         except PermissionError as error:
             raise ProbeError(NO_PERMISSION) from error
         except OSError as error:
@@ -343,7 +242,7 @@ class IcmpProber:
             ):
                 continue
             del path.outstanding[matched[1]]
-            rtt_s = round_trip_s(probe.stamp, received, _kernel_stamp_ns(ancillary))
+            rtt_s = round_trip_s(probe.stamp, received, kernel_stamp_ns(ancillary))
             self._tell_later(self._listener.answered, probe.probe_id, rtt_s)
 
     def _read_errors(self, path: _Path) -> None:
@@ -354,9 +253,9 @@ class IcmpProber:
                 )
             except BlockingIOError:
                 return
-            reason = _refusal(ancillary)
+            reason = refusal(ancillary)
             # The queue returns the request as it was sent, ICMP header first.
-            if reason is None or len(packet) < _ICMP_HEADER_BYTES:
+            if reason is None or len(packet) < ICMP_HEADER_BYTES:
                 continue
             identifier, sequence = struct.unpack_from("!HH", packet, 4)
             # A raw socket is told of errors of everybody's requests.
@@ -386,31 +285,6 @@ def round_trip_s(sent: Stamp, received: Stamp, kernel_ns: int | None) -> float:
         if 0 <= rtt_ns <= elapsed_ns + abs(moved_ns) + _STEP_NS:
             return rtt_ns / 1e9
     return max(elapsed_ns, 0) / 1e9
-
-
-def _kernel_stamp_ns(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS_NEW:
-            seconds, nanoseconds = _TIMESPEC.unpack_from(content)
-            return int(seconds) * 1_000_000_000 + int(nanoseconds)
-    return None
-
-
-def _refusal(ancillary: Iterable[tuple[int, int, bytes]]) -> str | None:
-    """Return what an ICMP error says and who says it; None for any other error."""
-    for level, kind, content in ancillary:
-        if level != socket.IPPROTO_IP or kind != IP_RECVERR:
-            continue
-        _, origin, icmp_type, code, _, _ = _EXTENDED_ERROR.unpack_from(content)
-        if origin != _FROM_ICMP or icmp_type not in _REFUSALS:
-            continue
-        said = _REFUSALS[icmp_type]
-        if icmp_type == 3:
-            said = _UNREACHABLE.get(code, said)
-        # The router's sockaddr_in follows: family, port, address.
-        router = socket.inet_ntoa(content[_EXTENDED_ERROR.size + 4 :][:4])
-        return f"{said} (ICMP {icmp_type}/{code} from {router})"
-    return None
 
 
 def _text(error: OSError) -> str:
