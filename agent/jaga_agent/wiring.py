@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -29,12 +29,14 @@ from jaga_agent.adapters.spool import SqliteSpool
 from jaga_agent.adapters.sysctl import ProcSettings
 from jaga_agent.core.model import UplinkName
 from jaga_agent.core.routes import RoutedUplink, RoutingConfig
-from jaga_agent.errors import PermissionMissingError
+from jaga_agent.errors import NotifyError, PermissionMissingError
 from jaga_agent.reconcile import Reconciler
 from jaga_agent.runtime.agent import Agent, Doors
 
 if TYPE_CHECKING:
     from jaga_agent.config import Config
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_PORT_TLS: Final = 8883
 DEFAULT_PORT: Final = 1883
@@ -112,8 +114,10 @@ async def _run(config: Config, config_hash: str) -> None:
             ),
         )
         await agent.run(stop)
-        with suppress(OSError):
+        try:
             notifier.stopping()
+        except NotifyError as error:
+            _log.warning("%s", error)
 
 
 def routing(config: Config) -> RoutingConfig:

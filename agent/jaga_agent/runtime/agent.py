@@ -31,7 +31,13 @@ from jaga_agent.core.events import (
 )
 from jaga_agent.core.state import State
 from jaga_agent.core.tally import Tally
-from jaga_agent.errors import AdapterError, HostError, JournalError, NetlinkError
+from jaga_agent.errors import (
+    AdapterError,
+    HostError,
+    JournalError,
+    NetlinkError,
+    NotifyError,
+)
 from jaga_agent.ports import KernelEvent, Will
 from jaga_agent.runtime import snapshot
 from jaga_agent.runtime.recorder import Recorder
@@ -508,7 +514,13 @@ class Agent:
         every_s = self._doors.alive_every_s
         while True:
             await asyncio.sleep(RECONCILE_S if every_s is None else every_s / 2)
-            self._doors.alive(self._headline())
+            try:
+                self._doors.alive(self._headline())
+            except NotifyError as error:
+                # Systemd kills us if this lasts; dying of one full socket is worse.
+                self._trouble("service manager", str(error))
+            else:
+                self._troubles.pop("service manager", None)
 
     def _trouble(self, part: str, message: str) -> None:
         """Tell a trouble once, and keep it for `status` until it is over."""
