@@ -165,6 +165,7 @@ def test_a_click_on_the_map_opens_the_site_and_back_returns(page: Page) -> None:
     y = bottom - (bottom - top) * lat / 1.0
     page.mouse.click(x, y)
     expect(page).to_have_url(re.compile(rf"/site/{TELEN}\?"))
+    expect(page).to_have_title("TPS 901 Telen Satu · Jaga")
     page.go_back()
     expect(page.get_by_test_id("shown")).to_have_text("1 dari 120 lokasi")
 
@@ -207,9 +208,12 @@ def test_a_silent_stream_shows_within_its_limit(
         ("/", 360, 640),
         ("/", 1440, 900),
         ("/", 1920, 1080),
+        ("/", 1024, 768),
         (f"/site/{SITE}", 360, 640),
+        (f"/site/{SITE}", 820, 1180),
         (f"/site/{SITE}", 1440, 900),
         ("/?wall=1", 1920, 1080),
+        ("/?wall=1", 1366, 768),
         ("/?wall=1", 3840, 2160),
     ],
 )

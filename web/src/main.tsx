@@ -4,7 +4,7 @@ import "./styles/base.css";
 import "./styles/screen.css";
 import "./styles/site.css";
 import "./styles/wall.css";
-import { route, start, summary, words } from "./store";
+import { route, sites, start, summary, words } from "./store";
 import { Counters } from "./views/counters";
 import { Feed } from "./views/feed";
 import { Header, StaleBanner } from "./views/header";
@@ -40,12 +40,15 @@ function Page() {
   const t = words.value;
   const state = summary.value;
   const { site, wall } = route.value;
-  document.title = t("app.title", { district: state?.district ?? t("app.control_room") });
+  const place = (site !== null ? sites.value.get(site)?.name : null) ?? state?.district;
+  document.title = t("app.title", { place: place ?? t("app.control_room") });
   return (
     <>
-      <a class="skip" href="#sites">
-        {t("app.skip")}
-      </a>
+      {site === null && !wall && (
+        <a class="skip" href="#sites">
+          {t("app.skip")}
+        </a>
+      )}
       <Header />
       <StaleBanner />
       {site !== null ? (

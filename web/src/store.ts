@@ -177,6 +177,9 @@ export function start(): void {
   effect(() => {
     document.documentElement.lang = language.value;
     document.documentElement.dataset["theme"] = theme.value;
-    document.documentElement.classList.toggle("wall", route.value.wall);
+    document.documentElement.classList.toggle(
+      "wall",
+      route.value.wall && route.value.site === null,
+    );
   });
 }

@@ -3,7 +3,7 @@ import type { Key } from "./index";
 
 export const en: Record<Key, string> = {
   "app.control_room": "Control room",
-  "app.title": "Jaga · {district}",
+  "app.title": "{place} · Jaga",
   "app.loading": "Loading from the collector …",
   "app.skip": "Skip to the list of sites",
   "app.switch_language": "Switch language to Bahasa Indonesia",

@@ -1,7 +1,7 @@
 /** The page's words in Indonesian: the first language, and the list of keys. */
 export const id = {
   "app.control_room": "Ruang kendali",
-  "app.title": "Jaga · {district}",
+  "app.title": "{place} · Jaga",
   "app.loading": "Memuat data dari kolektor …",
   "app.skip": "Langsung ke daftar lokasi",
   "app.switch_language": "Ganti bahasa ke English",

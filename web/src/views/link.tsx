@@ -7,15 +7,17 @@ interface Props {
   to: Partial<Route>;
   class?: string;
   label?: string;
+  title?: string;
   children: ComponentChildren;
 }
 
-export function Link({ to, label, children, class: className }: Props) {
+export function Link({ to, label, title, children, class: className }: Props) {
   return (
     <a
       href={hrefOf(to)}
       {...(className ? { class: className } : {})}
       {...(label ? { "aria-label": label } : {})}
+      {...(title ? { title } : {})}
       onClick={(click) => {
         // With a modifier the browser's own "open in a new tab" is meant.
         if (click.metaKey || click.ctrlKey || click.shiftKey || click.button !== 0) return;

@@ -244,7 +244,7 @@ export function DistrictMap({ site, scale = 1 }: { site?: SiteView; scale?: numb
     map.on("click", (click: L.LeafletMouseEvent) => {
       const found = dots.at(click.containerPoint);
       if (found) {
-        navigate({ site: found.site });
+        navigate({ site: found.site, wall: false });
         scrollTo(0, 0);
         return;
       }

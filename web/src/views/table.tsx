@@ -79,7 +79,9 @@ function Row({ site, index }: { site: SiteView; index: number }) {
         {since && <small>{since}</small>}
       </td>
       <td class="cell-name">
-        <Link to={{ site: site.site }}>{site.name}</Link>
+        <Link to={{ site: site.site }} title={site.name}>
+          {site.name}
+        </Link>
         <small>{site.site}</small>
       </td>
       <td class="cell-kecamatan">
