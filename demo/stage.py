@@ -135,7 +135,9 @@ class Stage:
         )
         arguments = [BIN / "jaga-collector", "run", "--config", config]
         self._start("jaga-collector", arguments, subprocess.Popen)
-        self._wait("jaga-collector", lambda: self.get("/healthz") is not None)
+        self._wait(
+            "jaga-collector", lambda: self.get("/api/1/summary")["broker_connected"]
+        )
         self._say(f"collector: jaga-collector runs; its page is at {self.base}")
 
     def _start_fleet(self) -> None:

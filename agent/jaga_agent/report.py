@@ -138,9 +138,10 @@ def target(stamp: Stamp, action: ReportTarget) -> wire.Event:
     return _event(
         stamp,
         "target",
-        f"{action.target}: {action.reason}",
+        action.reason,
         old=state[not action.answering],
         new=state[action.answering],
+        evidence={"target": action.target},
     )
 
 

@@ -122,6 +122,7 @@ def test_a_decision_carries_its_evidence():
 def test_a_targets_fault_is_told_as_such():
     event = report.target(STAMP, ReportTarget("sirekap", False, "silent everywhere"))
     assert (event.kind, event.old, event.new) == ("target", "answering", "silent")
+    assert event.evidence == {"target": "sirekap"}
 
 
 def test_status_names_each_provider(loaded):
