@@ -44,6 +44,16 @@ wheel: setup ## dist/jaga-*.whl with the built page inside
 	@$(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
+# make fresh-root-test DIST=trixie
+DIST ?= bookworm
+.PHONY: fresh-root-test
+fresh-root-test: ## setup, test and demo in a fresh Debian (DIST=bookworm|trixie; root)
+	@scripts/fresh-root.sh $(DIST)
+
+.PHONY: boot-test
+boot-test: ## boot a Debian with the agent's unit in systemd-nspawn (DIST=…; root)
+	@scripts/boot-test.sh $(DIST)
+
 .PHONY: clean
 clean: ## remove all that set-up, tests and builds made
 	rm -rf .venv .stamps artifacts dist build web/node_modules web/dist \

@@ -76,7 +76,7 @@ stop_ticker() {
 # log's end and the advice. The caller stamps what succeeded.
 step() {
   local title=$1 advice=$2 started=$SECONDS status=0
-  local log=$STAMPS/${3//_/-}.log head
+  local log=$STAMPS/${title//[^[:alnum:].]/-}.log head
   shift 2
   head=$(printf '[%d/%d] %s …' "$number" "$total" "$title")
   printf '%s' "$head"
@@ -151,7 +151,7 @@ debian_packages() { # PACKAGE…
   fi
   step "Debian packages" \
     "Mend what apt-get says above (network? sources? disk?), then run the same again." \
-    "${root[@]}" "${BASH_SOURCE[0]}" --install-as-root "${missing[@]}"
+    "${root[@]}" "$ROOT/scripts/setup.sh" --install-as-root "${missing[@]}"
   if [[ " ${missing[*]} " == *" mosquitto "* ]] && command -v systemctl >/dev/null; then
     printf '      %s\n' "mosquitto's system service is off: demo and tests start their" \
       "own broker (systemctl enable --now mosquitto turns the service on)."
