@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from demo.browser import chromium  # noqa: E402 - after the path above
-from demo.stage import HOLD_DOWN_S, DemoError, Stage  # noqa: E402
+from demo.stage import HOLD_DOWN_CAP_S, DemoError, Stage  # noqa: E402
 from demo.view import View  # noqa: E402 - after the path above
 from lab import LabError, boottime_s  # noqa: E402 - after the path above
 
@@ -128,10 +128,10 @@ class Story:
         told = len(view.events)
         stage.lab.uplinks[VICTIM].restore()
         self.say(
-            f"REPAIR: Telkomsel answers again; it must stay up {HOLD_DOWN_S} s to return"
+            "REPAIR: Telkomsel answers again; it must stay up for its hold-down to return"
         )
         back = view.wait(
-            lambda v: self._decision(v, told, "failback"), HOLD_DOWN_S + FAILOVER_S
+            lambda v: self._decision(v, told, "failback"), HOLD_DOWN_CAP_S + FAILOVER_S
         )
         seen.failback = back is not None
         seen.page_failback = seen.failback and screen.shows(shown, VICTIM, PAGE_S)

@@ -34,6 +34,8 @@ PROVIDERS: Final = {
     "telkom-fibre": "Telkom",
 }
 HOLD_DOWN_S: Final = 20
+HOLD_DOWN_CAP_S: Final = 40
+"""Each round of the demo is a flap, so the wait grows; a spectator's patience does not."""
 REGION: Final = "6408"
 START_S: Final = 30.0
 
@@ -46,12 +48,19 @@ class Stage:
     """The lab site, the district around it, and the collector that watches both."""
 
     def __init__(
-        self, data: Path, port: int, fleet: int | None, say: Callable[[str], None]
+        self,
+        data: Path,
+        port: int,
+        fleet: int | None,
+        say: Callable[[str], None],
+        *,
+        hold_down_s: tuple[float, float] = (HOLD_DOWN_S, HOLD_DOWN_CAP_S),
     ) -> None:
         self._data = data
         self._port = port
         self._fleet = fleet
         self._say = say
+        self._hold_down_s = hold_down_s
         self._stack = ExitStack()
         self._running: list[tuple[str, subprocess.Popen[bytes], Path]] = []
         self.base = f"http://127.0.0.1:{port}"
@@ -164,7 +173,7 @@ class Stage:
         home = self.directory / "agent"
         home.mkdir(exist_ok=True)
         config = home / "agent.toml"
-        config.write_text(agent_config(self.site, home))
+        config.write_text(agent_config(self.site, home, self._hold_down_s))
         arguments = [BIN / "jaga-agent", "run", "--config", config]
         self.agent = self._start("jaga-agent", arguments, self.lab.pi.popen)
         self._wait("jaga-agent", lambda: self.agent_status()["active"] is not None)
@@ -209,7 +218,7 @@ class Stage:
             time.sleep(0.1)
 
 
-def agent_config(site: str, home: Path) -> str:
+def agent_config(site: str, home: Path, hold_down_s: tuple[float, float]) -> str:
     """Return the lab agent's configuration."""
     uplinks = "".join(
         f'[[uplink]]\nname = "{plan.name}"\nprovider = "{PROVIDERS[plan.name]}"\n'
@@ -224,7 +233,8 @@ def agent_config(site: str, home: Path) -> str:
         f'[site]\nid = "{site}"\nregion = "{REGION}"\nmode = "polling-day"\n\n'
         f'{uplinks}{targets}[lan]\ndevices = ["lan0"]\n\n'
         f'[mqtt]\nhost = "{BROKER}"\ntls = false\n\n'
-        f"[decide]\nprobe_interval_s = 2\nhold_down_s = {HOLD_DOWN_S}\n\n"
+        f"[decide]\nprobe_interval_s = 2\nhold_down_s = {hold_down_s[0]}\n"
+        f"hold_down_cap_s = {hold_down_s[1]}\n\n"
         f'[state]\ndirectory = "{home}"\nsocket = "{home / "agent.sock"}"\n'
         f'journal = "{home / "journal.jsonl"}"\n'
     )

@@ -16,7 +16,9 @@ TELKOMSEL, INDOSAT = "telkomsel", "indosat"
 
 @pytest.fixture(scope="module")
 def stage(shared_data, free_port):
-    with Stage(shared_data, free_port(), fleet=0, say=print) as running:
+    with Stage(
+        shared_data, free_port(), fleet=0, say=print, hold_down_s=(2, 4)
+    ) as running:
         yield running
 
 
@@ -203,7 +205,7 @@ def test_the_journal_replays_what_was_decided(stage):
 
 def test_the_lab_agents_configuration_is_right(stage, tmp_path):
     config = tmp_path / "agent.toml"
-    config.write_text(agent_config(stage.site, tmp_path))
+    config.write_text(agent_config(stage.site, tmp_path, (2, 4)))
     checked = stage.lab.pi.run(
         [str(BIN / "jaga-agent"), "check-config", "--config", str(config)], check=False
     )
