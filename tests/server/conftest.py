@@ -20,14 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import hypothesis
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from jaga_agent.wire.messages import (
     Event,
-    Heartbeat,
     HealthCode,
+    Heartbeat,
     HostBeat,
     ModeCode,
     Status,
@@ -35,6 +36,10 @@ from jaga_agent.wire.messages import (
     UplinkIdentity,
     encode,
 )
+
+# The machine is shared: a slow example is not a wrong one.
+hypothesis.settings.register_profile("shared-machine", deadline=None)
+hypothesis.settings.load_profile("shared-machine")
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "6408"
@@ -76,7 +81,9 @@ def shared_data():
     place = os.environ.get("JAGA_SHARED_DATA")
     folder = Path(place) if place else ROOT.parent / "shared" / "data"
     if not (folder / "kutim-sites.csv").is_file():
-        pytest.fail(f"no kutim-sites.csv in {folder}; set JAGA_SHARED_DATA to its folder")
+        pytest.fail(
+            f"no kutim-sites.csv in {folder}; set JAGA_SHARED_DATA to its folder"
+        )
     return folder
 
 
@@ -98,7 +105,9 @@ class Broker:
     def start(self):
         with (self._folder / "mosquitto.log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["mosquitto", "-c", self._config], stdout=log, stderr=log
+                ["mosquitto", "-c", self._config],  # noqa: S607 (wherever Debian has it)
+                stdout=log,
+                stderr=log,
             )
         until(self._answers, "mosquitto answers")
 
@@ -146,7 +155,9 @@ class SimulatedSite:
     seq: int = 0
     connection: int = 1
     uplinks: tuple = ("telkomsel", "indosat")
-    started_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000 - 60_000)
+    started_ms: int = field(
+        default_factory=lambda: time.time_ns() // 1_000_000 - 60_000
+    )
 
     def topic(self, leaf):
         return f"jaga/1/{REGION}/{self.site}/{leaf}"
@@ -389,12 +400,14 @@ class Stream:
         until(lambda: self.updates, "the first update")
 
     def _follow(self):
-        with contextlib.suppress(httpx.HTTPError, httpx.StreamError):
-            with self._client.stream("GET", self._url) as answer:
-                self.headers = answer.headers
-                for line in answer.iter_lines():
-                    if line.startswith("data: "):
-                        self.updates.append(json.loads(line[6:]))
+        with (
+            contextlib.suppress(httpx.HTTPError, httpx.StreamError),
+            self._client.stream("GET", self._url) as answer,
+        ):
+            self.headers = answer.headers
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    self.updates.append(json.loads(line[6:]))
         self.ended.set()
 
     def close(self):
