@@ -18,9 +18,9 @@ from pathlib import Path
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conftest import (
+from collector_lab import (
     Broker,
     CollectorProcess,
     Publisher,

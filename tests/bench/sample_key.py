@@ -42,10 +42,10 @@ def query(name):
     where = "site = :site AND t BETWEEN :first AND :last"
     for column, width in (("five", 300_000), ("minute", 60_000)):
         if name.startswith(column):
+            span = f"VALUES(:first/{width}) UNION ALL SELECT n+1 FROM k WHERE n < :last/{width}"  # noqa: S608 (our own)
+            join = f"CROSS JOIN x ON {column} = n WHERE {where}"
             return (
-                f"WITH RECURSIVE k(n) AS (VALUES(:first/{width}) UNION ALL SELECT n+1"
-                f" FROM k WHERE n < :last/{width}) SELECT count(*), sum(a)"
-                f" FROM k CROSS JOIN x ON {column} = n WHERE {where}"
+                f"WITH RECURSIVE k(n) AS ({span}) SELECT count(*), sum(a) FROM k {join}"  # noqa: S608 (our own)
             )
     return f"SELECT count(*), sum(a) FROM x WHERE {where}"  # noqa: S608 (our own)
 
