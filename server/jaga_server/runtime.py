@@ -120,6 +120,8 @@ class Collector:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, stop.set)
+        # The first page asked for must show what was known, not an empty district.
+        self._board.post(self._writer.known())
         self._writer.start()
         self._consumer.start()
         board = asyncio.create_task(self._board.run())

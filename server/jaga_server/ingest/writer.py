@@ -46,7 +46,7 @@ TOLD = 5000
 
 
 class Writer:
-    """Takes messages from `inbox_queue` until it is told to stop."""
+    """Takes messages from `inbox` until it is told to stop."""
 
     def __init__(
         self,
@@ -92,6 +92,10 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
+    def known(self) -> Update:
+        """Return all that the database knew; for before the start only."""
+        return self._update(self.states, [])
+
     def hear(self, *, connected: bool) -> None:
         """Tell whether the collector is connected and subscribed."""
         if connected:
@@ -126,7 +130,6 @@ class Writer:
 
     def _run(self) -> None:
         last_tick_s = clock.monotonic_s()
-        self._publish(self._update(self.states, []))
         while not self._abandon.is_set():
             batch = self._take(last_tick_s + TICK_S)
             if batch:
