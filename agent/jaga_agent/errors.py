@@ -2,14 +2,17 @@
 
 * JagaError
   x ConfigError          the operator must fix a file; the message names key, line and fix
+  x PermissionMissingError  the agent must be started with more rights
   x AdapterError         the outside world refused
     - NetlinkError       the kernel refused a link, address, route, rule or conntrack request
     - FirewallError      nft refused the ruleset, or is not installed
+    - SettingError       a sysctl could not be read or written
     - ProbeError         a probe socket could not be opened or bound
     - BrokerError        the MQTT broker refused us for good (not: is unreachable)
     - SpoolError         the spool cannot be opened or is from a newer version
     - HostError          a reading of the host failed
     - NotifyError        systemd's notification socket refused us
+    - JournalError       the engine's journal cannot be written or read
     - StatusError        the agent's Unix socket cannot be served or reached
 """
 
@@ -22,6 +25,10 @@ class ConfigError(JagaError):
     """The configuration cannot be used; the message says how to mend it."""
 
 
+class PermissionMissingError(JagaError):
+    """The agent was started without a right it needs."""
+
+
 class AdapterError(JagaError):
     """An adapter could not do what it was asked."""
 
@@ -32,6 +39,10 @@ class NetlinkError(AdapterError):
 
 class FirewallError(AdapterError):
     """The nftables ruleset could not be loaded."""
+
+
+class SettingError(AdapterError):
+    """A kernel setting (sysctl) could not be read or written."""
 
 
 class ProbeError(AdapterError):
@@ -52,6 +63,10 @@ class HostError(AdapterError):
 
 class NotifyError(AdapterError):
     """The service manager's notification socket refused a message."""
+
+
+class JournalError(AdapterError):
+    """The engine's journal cannot be written or read."""
 
 
 class StatusError(AdapterError):

@@ -7,12 +7,27 @@ the core's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from jaga_agent.core.routes import Link as Link  # noqa: PLC0414, TC001  re-exported
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+
+    from jaga_agent.core.firewall import Ruleset
     from jaga_agent.core.model import Instant
+    from jaga_agent.core.routes import RoutingState, RoutingStep
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """One moment on both clocks, read back to back: to measure with, not to date."""
+
+    wall_ns: int
+    """CLOCK_REALTIME, the clock the kernel stamps received packets with."""
+    boot_ns: int
+    """CLOCK_BOOTTIME."""
 
 
 class Clock(Protocol):
@@ -30,21 +45,104 @@ class Clock(Protocol):
         """Return seconds since the wall clock was confirmed, -1 if never this boot."""
         ...
 
+    def stamp(self) -> Stamp:
+        """Return this moment on both clocks, for round-trip times."""
+        ...
+
+
+class ProbeListener(Protocol):
+    """Where the prober tells what became of a probe.
+
+    Called on the event loop, never from within `Prober.send`. A probe that nothing is
+    said of was not answered (yet): the prober has no timeout, lateness is the core's.
+    """
+
+    def answered(self, probe_id: int, rtt_s: float) -> None: ...
+    def refused(self, probe_id: int, reason: str) -> None:
+        """Tell that an ICMP error came back for the probe."""
+        ...
+
+    def not_sent(self, probe_id: int, reason: str) -> None:
+        """Tell that nothing was put on the wire."""
+        ...
+
+
+class Prober(Protocol):
+    """Sends echo requests, each bound to one device."""
+
+    def send(self, probe_id: int, device: str, address: str) -> None:
+        """Send one echo request to a numeric IPv4 address. Never raises."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class KernelEvent(Enum):
+    """Something changed: a reason to read again, never the reading itself."""
+
+    LINK = "link"
+    """A device came, went, or changed carrier: react at once."""
+    ROUTING = "routing"
+    """An address, route or rule changed: may be debounced."""
+    EVENTS_LOST = "events-lost"
+    """The kernel dropped events, or the socket was reopened: read everything again."""
+
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A device as the kernel shows it now."""
+class KernelView:
+    """The kernel's links and what it holds of ours, read in one go."""
 
-    device: str
-    index: int
-    admin_up: bool
-    carrier: bool
-    address: str | None
-    """First global IPv4 address, or None."""
-    subnet: str | None
-    """The network of `address`, e.g. "192.168.8.0/24"."""
-    gateway: str | None
-    """Next hop of a default route that is not ours, in whichever table, or None."""
+    links: Mapping[str, Link]
+    """By device; a device that does not exist is absent."""
+    ours: RoutingState
+
+
+class Kernel(Protocol):
+    """Links, routes and rules of this network namespace. Raises NetlinkError."""
+
+    async def observe(self, devices: Collection[str]) -> KernelView:
+        """Read these devices and all routes and rules of our protocol and ranges."""
+        ...
+
+    async def links(self, devices: Collection[str]) -> Mapping[str, Link]:
+        """Read these devices only."""
+        ...
+
+    async def apply(self, step: RoutingStep) -> None:
+        """Carry out one step. What is already so is no error."""
+        ...
+
+    def watch(self) -> AsyncGenerator[KernelEvent, None]:
+        """Yield until closed (aclosing); starts with EVENTS_LOST once it listens."""
+        ...
+
+
+class Conntrack(Protocol):
+    """The table of tracked connections. Raises NetlinkError."""
+
+    async def flush_mark(self, mark: int, mask: int) -> None:
+        """Forget every connection whose mark within `mask` is `mark`."""
+        ...
+
+
+class Firewall(Protocol):
+    """Our one nftables table. Raises FirewallError."""
+
+    async def ensure(self, ruleset: Ruleset) -> bool:
+        """Load it unless it is what stands there; return whether it was loaded."""
+        ...
+
+    async def remove(self) -> bool:
+        """Remove our table; return whether there was one."""
+        ...
+
+
+class KernelSettings(Protocol):
+    """Sysctls of this network namespace. Raises SettingError."""
+
+    def ensure(self, settings: Mapping[str, str]) -> tuple[str, ...]:
+        """Write those that differ and exist; return "path: old -> new" of each."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +166,64 @@ class HostReading:
     temperature_c: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Spool(Protocol):
-    """Records that are not yet acknowledged; survives SIGKILL."""
+class Host(Protocol):
+    """Reads the Pi itself."""
 
-    boot: bytes
-    """8 bytes: names this boot of this spool."""
+    def read(self) -> HostReading:
+        """Return the host's state; CPU is the mean since the last call."""
+        ...
+
+    def counters(self, devices: Sequence[str]) -> Mapping[str, Counters]:
+        """Return the totals of those devices that exist; raises HostError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledRecord:
+    """One kept record. The payload carries its own boot and seq."""
+
+    token: int
+    """Names the record in this spool for ever, across boots; rises with age."""
+    seq: int
+    leaf: str
+    """Last part of its topic: "heartbeat" or "event"."""
+    payload: bytes
+
+
+class Spool(Protocol):
+    """Records that are not yet acknowledged; survives SIGKILL. All raise SpoolError."""
+
+    @property
+    def boot(self) -> bytes:
+        """8 bytes that name this boot of this spool."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """How many records this spool has had to drop because it was full."""
+        ...
 
     def next_seq(self) -> int:
-        """Return the number the next appended record must carry."""
+        """Return the number the next appended record must carry, from 1 each boot."""
         ...
 
-    def append(self, record: SpooledRecord) -> None:
-        """Keep the record before it is published. `record.seq` is `next_seq()`."""
+    def next_connection(self) -> int:
+        """Count one more connection of this boot (`Status.connection`) and return it."""
         ...
 
-    def acknowledge(self, seq: int) -> None:
-        """Forget the record: the broker has it."""
+    def append(self, seq: int, leaf: str, payload: bytes) -> SpooledRecord:
+        """Keep the record before it is published. `seq` is `next_seq()`."""
         ...
 
-    def pending(self, limit: int) -> Sequence[SpooledRecord]:
-        """Return at most `limit` kept records, lowest seq first."""
+    def acknowledge(self, token: int) -> None:
+        """Forget the record: the broker has it. Unknown tokens are ignored."""
+        ...
+
+    def pending(self, limit: int, *, after: int = 0) -> Sequence[SpooledRecord]:
+        """Return at most `limit` kept records above the token `after`, oldest first.
+
+        Earlier boots' records are among them.
+        """
         ...
 
     def depth(self) -> int:
@@ -110,20 +245,42 @@ class Will:
 class BrokerListener(Protocol):
     """Where the broker adapter tells what happened. Called on the event loop."""
 
-    def connected(self, session_present: bool) -> None: ...
-    def disconnected(self, reason: str) -> None: ...
+    def connected(self, session_present: bool) -> None:
+        """Tell that the broker accepted us. Nothing published before is in flight."""
+        ...
+
+    def disconnected(self, reason: str) -> None:
+        """Tell why there is no connection: once for each cycle, not for each attempt.
+
+        Said again within a cycle only if the broker begins to refuse us for good.
+        """
+        ...
+
     def acknowledged(self, token: int) -> None:
         """Tell that the broker has the message published with `token`."""
+        ...
+
+    def rejected(self, token: int, reason: str) -> None:
+        """Tell that the broker answered `token` with an error: it does not have it."""
         ...
 
 
 class Broker(Protocol):
     """One MQTT 5 connection that reconnects by itself, with full jitter."""
 
+    def start(self) -> None:
+        """Begin to dial, on the running event loop."""
+        ...
+
     def publish(
         self, topic: str, payload: bytes, *, token: int | None, retain: bool = False
     ) -> bool:
-        """Hand over one QoS 1 message; False when not connected (nothing is queued)."""
+        """Hand over one QoS 1 message; False when it was not taken.
+
+        That is when not connected, or when as many messages as the window holds await
+        their acknowledgement: try again after the next `acknowledged`. Nothing is
+        queued beyond that, and nothing survives the connection.
+        """
         ...
 
     def reconnect_now(self, reason: str) -> None:
@@ -131,5 +288,8 @@ class Broker(Protocol):
         ...
 
     async def close(self, *, last_topic: str, last_payload: bytes) -> None:
-        """Publish a last retained message if connected, then disconnect cleanly."""
+        """Publish a last retained message if connected, then disconnect cleanly.
+
+        Takes a few seconds at most, whatever the network does.
+        """
         ...

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from jaga_agent.core.model import UplinkName
+from jaga_agent.core.model import UplinkName
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ CLOCK_UNKNOWN = -1
 """`clock_age_s` of a clock nobody has confirmed since boot (RIPE Atlas `lts`)."""
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Integer = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+"""Bounded so that what a decoder accepted, every store can keep."""
+ClockAge = Annotated[int, msgspec.Meta(ge=CLOCK_UNKNOWN, le=2**63 - 1)]
 Permille = Annotated[int, msgspec.Meta(ge=0, le=1000)]
 BootId = Annotated[bytes, msgspec.Meta(min_length=BOOT_BYTES, max_length=BOOT_BYTES)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -67,7 +70,7 @@ class UplinkBeat(_Record, frozen=True, array_like=True):
     rx_bytes: Natural | None
     """Bytes received by the device since the last heartbeat; nil: device gone."""
     tx_bytes: Natural | None
-    signal_dbm: int | None = None
+    signal_dbm: Integer | None = None
 
 
 class HostBeat(_Record, frozen=True, array_like=True):
@@ -77,7 +80,7 @@ class HostBeat(_Record, frozen=True, array_like=True):
     cpu_permille: Permille | None
     memory_permille: Permille | None
     disk_permille: Permille | None
-    temperature_decidegc: int | None
+    temperature_decidegc: Integer | None
 
 
 class Heartbeat(_Record, frozen=True, array_like=True):
@@ -91,8 +94,8 @@ class Heartbeat(_Record, frozen=True, array_like=True):
     """Milliseconds since boot (CLOCK_BOOTTIME) when the record was made."""
     wall_ms: Natural
     """The Pi's own wall clock, Unix milliseconds: true only if the clock is."""
-    clock_age_s: Annotated[int, msgspec.Meta(ge=-1)]
-    """Seconds since the wall clock was confirmed; −1: not since boot."""
+    clock_age_s: ClockAge
+    """Seconds since the wall clock was confirmed; -1: not since boot."""
     mode: ModeCode
     active: Name | None
     uplinks: tuple[UplinkBeat, ...]
@@ -106,7 +109,7 @@ class Event(_Record, frozen=True, array_like=True):
     seq: Natural
     at_ms: Natural
     wall_ms: Natural
-    clock_age_s: Annotated[int, msgspec.Meta(ge=-1)]
+    clock_age_s: ClockAge
     kind: Name
     """started | stopped | health | decision | target"""
     rule: Name | None
@@ -128,7 +131,7 @@ class UplinkIdentity(_Record, frozen=True, array_like=True):
     name: Name
     provider: Name
     device: Name
-    preference: int
+    preference: Integer
 
 
 class Status(_Record, frozen=True, array_like=True):
@@ -151,7 +154,7 @@ _DECODERS = {
 }
 
 
-class MalformedMessage(ValueError):
+class MalformedMessage(ValueError):  # noqa: N818 - names the thing, as h11 does
     """The payload is not what the contract says; the message tells where."""
 
 

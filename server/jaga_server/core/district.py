@@ -11,13 +11,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jaga_server.core import loss, presence
-from jaga_server.core.model import NOWHERE, Condition, Presence, Site, SiteState
+from jaga_server.core.model import (
+    NOWHERE,
+    Condition,
+    Health,
+    Presence,
+    Site,
+    SiteState,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jaga_server.core.model import Beat, Report, Thresholds, Transition
 
+HEALTHS = frozenset(health.value for health in Health)
 RECENT_UNLISTED_MS = 86_400_000
 """A site that is on no list is shown again after a restart if heard within a day."""
 
@@ -63,9 +71,28 @@ def heartbeat(state: SiteState, beat: Beat, moment: Moment) -> SiteState:
     )
 
 
-def transition(state: SiteState, _event: Transition, moment: Moment) -> SiteState:
-    """Return the state after an event: a sign of life, shown in the list of events."""
-    return alive(state, moment)
+def transition(state: SiteState, event: Transition, moment: Moment) -> SiteState:
+    """Return the state after an event that was not stored before.
+
+    It tells at once what the next heartbeat would: a page that waited for it would show
+    a dead uplink carrying the site for ten seconds more.
+    """
+    state = alive(state, moment)
+    beat = state.beat
+    if beat is None or event.boot != beat.boot or event.seq <= beat.seq:
+        return state
+    told = replace(beat, seq=event.seq, t_ms=event.t_ms)
+    if event.kind == "decision" and event.new is not None:
+        return replace(state, beat=replace(told, active=event.new))
+    if event.kind == "health" and event.new in HEALTHS:
+        uplinks = tuple(
+            replace(reading, health=Health(event.new))
+            if reading.name == event.uplink
+            else reading
+            for reading in beat.uplinks
+        )
+        return replace(state, beat=replace(told, uplinks=uplinks))
+    return state
 
 
 def report(state: SiteState, told: Report, moment: Moment) -> SiteState:

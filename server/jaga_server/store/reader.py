@@ -54,6 +54,8 @@ class Tally:
     heartbeats: int
     lost: int
     """Sequence numbers up to the highest that never came."""
+    last_seq: int | None
+    """The highest; None while nothing is stored."""
 
 
 class Reader:
@@ -167,7 +169,7 @@ class Reader:
                 " WHERE site = ? AND boot = ?)",
                 (site, boot),
             ).fetchone()
-        return Tally(heartbeats, max(0, highest - records))
+        return Tally(heartbeats, max(0, highest - records), highest or None)
 
 
 def _ms(us: int | None) -> float | None:

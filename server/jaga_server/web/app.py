@@ -86,6 +86,7 @@ class Api:
                 heartbeats=tally.heartbeats if tally else 0,
                 lost=tally.lost if tally else 0,
                 events=tuple(views.event_view(event) for event in events),
+                last_seq=tally.last_seq if tally else None,
             )
         )
 

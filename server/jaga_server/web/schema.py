@@ -101,6 +101,8 @@ class SiteDetail(msgspec.Struct, frozen=True):
     """Sequence numbers of its current boot that never came (holes)."""
     events: tuple[EventView, ...]
     """The last 50."""
+    last_seq: int | None = None
+    """Highest sequence number stored of its current boot."""
 
 
 class ConditionCounts(msgspec.Struct, frozen=True):

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
     from jaga_server.web.board import Board, Listener
 
-PING_S = 15.0
-"""A comment this often keeps proxies and NATs from closing a quiet stream."""
+PING_S = 5.0
+"""A comment this often keeps proxies and NATs from closing a quiet stream, and tells the
+page, which gives up after 15 s without a byte, that we live."""
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),

@@ -1,0 +1,52 @@
+# What there is to do here; each target sets up first what it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# make demo ARGS=--once, make test ARGS='tests/wire -k golden'
+ARGS ?=
+# make setup PYTHON=python3.13; empty: the newest from 3.11 on
+PYTHON ?=
+export PYTHON
+
+BIN := .venv/bin
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Debian packages, .venv, the page; a second run does nothing
+	@scripts/setup.sh
+
+.PHONY: venv
+venv: # the Python environment alone
+	@scripts/setup.sh venv
+
+.PHONY: demo
+demo: setup ## a site fails over before your eyes, a district of 702 sites on the page
+	@$(BIN)/python -m demo $(ARGS)
+
+.PHONY: test
+test: setup ## every test, in real network namespaces, broker and browser (as root)
+	@mkdir -p artifacts
+	@$(BIN)/python -m pytest --junitxml=artifacts/junit.xml $(ARGS)
+
+.PHONY: check
+check: venv ## the inner habit: format, lint, types, import rules, fast tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q -m "not slow and not netns" $(ARGS)
+
+.PHONY: wheel
+wheel: setup ## dist/jaga-*.whl with the built page inside
+	@$(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+.PHONY: clean
+clean: ## remove all that set-up, tests and builds made
+	rm -rf .venv .stamps artifacts dist build web/node_modules web/dist \
+	  server/jaga_server/web/static .mypy_cache .ruff_cache .pytest_cache \
+	  .import_linter_cache .hypothesis
+	find agent server tests demo deploy -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,208 @@
+"""Small real classes beside the ports, for desks and tests: no kernel, no network.
+
+They keep the same promises as the adapters; the contract tests run on both. They do
+nothing by themselves: whoever drives them says what the outside world does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jaga_agent.core.model import Instant
+from jaga_agent.errors import SpoolError
+from jaga_agent.ports import Counters, HostReading, SpooledRecord, Stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from jaga_agent.ports import BrokerListener, ProbeListener, Will
+
+
+class FakeClock:
+    """A clock that moves when told to, or follows `source` (an event loop's time)."""
+
+    def __init__(
+        self,
+        now: float = 1000.0,
+        *,
+        wall_ms: int = 1_795_000_000_000,
+        age_s: int = 0,
+        source: Callable[[], float] | None = None,
+    ) -> None:
+        self._now = now
+        self._source = source
+        self._wall_offset_ms = wall_ms - round(self.now() * 1000)
+        self._age_s = age_s
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
+
+    def step_wall(self, milliseconds: int, *, age_s: int | None = None) -> None:
+        """Jump the wall clock, as NTP does once on a Pi."""
+        self._wall_offset_ms += milliseconds
+        self._age_s = self._age_s if age_s is None else age_s
+
+    def now(self) -> Instant:
+        return Instant(self._now + (self._source() if self._source else 0.0))
+
+    def wall_ms(self) -> int:
+        return round(self.now() * 1000) + self._wall_offset_ms
+
+    def age_s(self) -> int:
+        return self._age_s
+
+    def stamp(self) -> Stamp:
+        boot_ns = round(self.now() * 1e9)
+        return Stamp(boot_ns + self._wall_offset_ms * 1_000_000, boot_ns)
+
+
+class FakeProber:
+    """Keeps what was sent; the test answers in the network's name."""
+
+    def __init__(self, listener: ProbeListener) -> None:
+        self.listener = listener
+        self.sent: list[tuple[int, str, str]] = []
+        """(probe_id, device, address), in order."""
+        self.closed = False
+
+    def send(self, probe_id: int, device: str, address: str) -> None:
+        self.sent.append((probe_id, device, address))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeHost:
+    """A host whose readings are set."""
+
+    def __init__(self) -> None:
+        self.reading = HostReading(1000.0, 0.1, 0.2, 0.3, 45.0)
+        self.devices: dict[str, Counters] = {}
+
+    def read(self) -> HostReading:
+        return self.reading
+
+    def counters(self, devices: Sequence[str]) -> Mapping[str, Counters]:
+        return {d: self.devices[d] for d in devices if d in self.devices}
+
+
+class MemorySpool:
+    """A spool that does not outlive the process."""
+
+    def __init__(self, boot: bytes = b"fakeboot", *, max_records: int = 1000) -> None:
+        self.boot = boot
+        self.dropped = 0
+        self._max_records = max_records
+        self._records: dict[int, SpooledRecord] = {}
+        self._last_seq = self._last_token = self._last_connection = 0
+
+    def next_seq(self) -> int:
+        return self._last_seq + 1
+
+    def next_connection(self) -> int:
+        self._last_connection += 1
+        return self._last_connection
+
+    def append(self, seq: int, leaf: str, payload: bytes) -> SpooledRecord:
+        if seq != self.next_seq():
+            msg = f"the spool expects seq {self.next_seq()}, not {seq}"
+            raise SpoolError(msg)
+        if len(self._records) >= self._max_records:
+            beats = (t for t, r in self._records.items() if r.leaf == "heartbeat")
+            del self._records[next(beats, None) or min(self._records)]
+            self.dropped += 1
+        self._last_seq = seq
+        self._last_token += 1
+        record = SpooledRecord(self._last_token, seq, leaf, payload)
+        self._records[record.token] = record
+        return record
+
+    def acknowledge(self, token: int) -> None:
+        self._records.pop(token, None)
+
+    def pending(self, limit: int, *, after: int = 0) -> Sequence[SpooledRecord]:
+        return [r for t, r in self._records.items() if t > after][:limit]
+
+    def depth(self) -> int:
+        return len(self._records)
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was handed to the fake broker."""
+
+    topic: str
+    payload: bytes
+    token: int | None
+    retain: bool
+
+
+class FakeBroker:
+    """A broker that is there when told to; acknowledges when told to."""
+
+    def __init__(
+        self,
+        listener: BrokerListener,
+        next_will: Callable[[], Will],
+        *,
+        max_inflight: int = 20,
+    ) -> None:
+        self.published: list[Published] = []
+        """Everything ever taken, in order."""
+        self.retained: dict[str, bytes] = {}
+        self.reconnects: list[str] = []
+        self.will: Will | None = None
+        self.started = self.closed = self.online = False
+        self._listener = listener
+        self._next_will = next_will
+        self._max_inflight = max_inflight
+        self._inflight: deque[Published] = deque()
+
+    def start(self) -> None:
+        self.started = True
+
+    def publish(
+        self, topic: str, payload: bytes, *, token: int | None, retain: bool = False
+    ) -> bool:
+        if not self.online or len(self._inflight) >= self._max_inflight:
+            return False
+        message = Published(topic, payload, token, retain)
+        self._inflight.append(message)
+        self.published.append(message)
+        if retain:
+            self.retained[topic] = payload
+        return True
+
+    def reconnect_now(self, reason: str) -> None:
+        self.reconnects.append(reason)
+        if self.online:
+            self.go_offline(reason)
+
+    async def close(self, *, last_topic: str, last_payload: bytes) -> None:
+        if self.online:
+            self.retained[last_topic] = last_payload
+        self.online, self.closed = False, True
+
+    def go_online(self, *, session_present: bool = False) -> None:
+        """Accept the agent."""
+        self.will = self._next_will()
+        self.online = True
+        self._listener.connected(session_present)
+
+    def go_offline(self, reason: str = "the broker went away") -> None:
+        """Cut the connection: what is in flight is forgotten, as on a real one."""
+        self.online = False
+        self._inflight.clear()
+        self._listener.disconnected(reason)
+
+    def acknowledge(self, count: int = 1) -> None:
+        """Acknowledge the oldest messages in flight."""
+        for _ in range(min(count, len(self._inflight))):
+            token = self._inflight.popleft().token
+            if token is not None:
+                self._listener.acknowledged(token)

@@ -1,0 +1,219 @@
+"""The agent's configuration: one TOML file, strict, with sound defaults.
+
+Everything but `site.id`, `mqtt.host` and one uplink may be left out. Unknown keys,
+wrong types and contradictions raise ConfigError with file, line, key and fix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+
+from jaga_agent import strict_toml
+from jaga_agent.core.model import Failback, Mode, Policy, TargetName, Uplink, UplinkName
+from jaga_agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+SiteId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")]
+Region = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{2,10}$")]
+Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}$")]
+Device = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
+
+HEARTBEAT_S = {Mode.POLLING_DAY: 10.0, Mode.READY: 60.0, Mode.DORMANT: 300.0}
+"""Between heartbeats, by the site's stage."""
+
+DEFAULT_TARGETS = (
+    ("cloudflare", "icmp://1.1.1.1"),
+    ("google", "icmp://8.8.8.8"),
+    ("quad9", "icmp://9.9.9.9"),
+)
+"""Three anycast services of three operators: one alone may rate-limit or fail."""
+
+
+class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: SiteId
+    region: Region = "6408"
+    mode: Mode = Mode.POLLING_DAY
+
+
+class UplinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Word
+    device: Device
+    provider: Word | None = None
+    """As in the site list; the name, if left out."""
+    preference: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
+    """Lower first; the place in the file, if left out."""
+    metered: bool = False
+    quota_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Word
+    url: str
+    role: Literal["app", "reference"] = "reference"
+
+
+class Lan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    devices: tuple[Device, ...] = ()
+    """Empty: the Pi guards only itself."""
+
+
+class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    host: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+    port: Port | None = None
+    """8883 with TLS, 1883 without."""
+    tls: bool = True
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    username: str | None = None
+    password: str | None = None
+    keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=1200)] = 30
+    will_delay_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 30
+
+
+class StateTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    directory: str = "/var/lib/jaga"
+    socket: str = "/run/jaga/agent.sock"
+    journal: str | None = "/run/jaga/journal.jsonl"
+    """What the engine saw and did, for `replay`; in RAM; "" keeps none."""
+    spool_mb: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
+
+
+class Decide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    probe_interval_s: Positive = 10.0
+    recovery_interval_s: Positive = 2.0
+    hold_down_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    hold_down_cap_s: Annotated[float, msgspec.Meta(ge=0)] = 900.0
+    rtt_degraded_ms: Positive = 800.0
+    rise: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    failback: Failback = Failback.AFTER_HOLD_DOWN
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    site: Site
+    uplink: Annotated[tuple[UplinkTable, ...], msgspec.Meta(min_length=1, max_length=8)]
+    mqtt: Mqtt
+    target: Annotated[tuple[Target, ...], msgspec.Meta(max_length=8)] = ()
+    lan: Lan = Lan()
+    state: StateTable = StateTable()
+    decide: Decide = Decide()
+
+    @property
+    def by_preference(self) -> tuple[UplinkTable, ...]:
+        """The uplinks, the preferred first; of equals, the one written first."""
+        ranked = sorted(
+            enumerate(self.uplink),
+            key=lambda pair: (self._preference(pair[0]), pair[0]),
+        )
+        return tuple(uplink for _, uplink in ranked)
+
+    def preference_of(self, uplink: UplinkTable) -> int:
+        """Return the uplink's preference, as said or by its place."""
+        return self._preference(self.uplink.index(uplink))
+
+    def _preference(self, index: int) -> int:
+        said = self.uplink[index].preference
+        return index + 1 if said is None else said
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets, as said or the defaults."""
+        return self.target or tuple(Target(n, u) for n, u in DEFAULT_TARGETS)
+
+    @property
+    def policy(self) -> Policy:
+        """What the engine decides by."""
+        decide = self.decide
+        return Policy(
+            uplinks=tuple(
+                Uplink(UplinkName(u.name), self.preference_of(u))
+                for u in self.by_preference
+            ),
+            targets=tuple(TargetName(t.name) for t in self.targets),
+            probe_interval_s=decide.probe_interval_s,
+            recovery_interval_s=decide.recovery_interval_s,
+            hold_down_s=decide.hold_down_s,
+            hold_down_cap_s=decide.hold_down_cap_s,
+            rtt_degraded_s=decide.rtt_degraded_ms / 1000,
+            rise=decide.rise,
+            failback=decide.failback,
+        )
+
+
+def target_address(target: Target) -> str:
+    """Return the literal address of an `icmp://` target; raises ValueError."""
+    scheme, _, rest = target.url.partition("://")
+    if scheme != "icmp":
+        msg = f"`{target.url}`: this version probes icmp://ADDRESS only"
+        raise ValueError(msg)
+    try:
+        return str(ipaddress.IPv4Address(rest.rstrip("/")))
+    except ValueError as error:
+        msg = (
+            f"`{target.url}`: want icmp:// and an IPv4 address: a name would be "
+            "resolved through one provider and blamed on another"
+        )
+        raise ValueError(msg) from error
+
+
+def load(path: Path) -> tuple[Config, str]:
+    """Return the configuration and its hash (16 hex digits of SHA-256).
+
+    Raises ConfigError.
+    """
+    try:
+        config, text = strict_toml.load(path, Config)
+    except strict_toml.TomlError as error:
+        raise ConfigError(str(error)) from error
+    for where, problem in _contradictions(config):
+        raise ConfigError(strict_toml.located(str(path), text, where, problem))
+    return config, hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+Finding = tuple[tuple[str | int, ...], str]
+"""Where in the file, and what is wrong there."""
+
+
+def _contradictions(config: Config) -> Iterator[Finding]:
+    """Yield what the shapes cannot say."""
+    yield from _twice("uplink", "name", [u.name for u in config.uplink])
+    yield from _twice("uplink", "device", [u.device for u in config.uplink])
+    yield from _twice("target", "name", [t.name for t in config.target])
+    for index, target in enumerate(config.target):
+        try:
+            target_address(target)
+        except ValueError as error:
+            yield ("target", index, "url"), str(error)
+    for device in set(config.lan.devices) & {u.device for u in config.uplink}:
+        yield ("lan", "devices"), f"`{device}` is an uplink's device too; name one only"
+    yield from _tls(config.mqtt)
+
+
+def _twice(table: str, key: str, values: list[str]) -> Iterator[Finding]:
+    for index, value in enumerate(values):
+        first = values.index(value)
+        if first < index:
+            problem = f"`{value}` is already {table}[{first + 1}]; change one"
+            yield (table, index, key), problem
+
+
+def _tls(mqtt: Mqtt) -> Iterator[Finding]:
+    if not mqtt.tls and (mqtt.ca or mqtt.cert or mqtt.key):
+        yield ("mqtt", "tls"), "is false, yet certificates are given; drop one of them"
+    if mqtt.tls and mqtt.ca is None:
+        problem = "missing; give the CA file, or say `tls = false` in a lab"
+        yield ("mqtt", "ca"), problem
+    if (mqtt.cert is None) != (mqtt.key is None):
+        lacking = "key" if mqtt.key is None else "cert"
+        yield ("mqtt", lacking), "missing; `cert` and `key` go together"

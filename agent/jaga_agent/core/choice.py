@@ -1,0 +1,151 @@
+"""Who carries the site: failover, switchover by quality, failback. Policy only.
+
+Rules, in order; the first that fires wins:
+1. No uplink carries yet → the most preferred usable one, after a moment's wait (`first`).
+2. The active one is down → the best usable one (`failover`). None usable: move nothing.
+3. The active one has been degraded a while and a steady, clean one exists
+   (`switchover`).
+4. A more preferred one has been up for its hold-down (`failback`), unless forbidden.
+Damping delays failback only; the last working uplink is never suppressed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jaga_agent.core import race
+from jaga_agent.core.estimate import hold_down_s
+from jaga_agent.core.model import Failback, Health, Instant
+from jaga_agent.core.state import USABLE, State, UplinkState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaga_agent.core.model import Policy
+    from jaga_agent.core.turn import Turn
+
+
+def choose(turn: Turn) -> None:
+    """Move the site to another uplink if a rule says so."""
+    best = _best(turn.per)
+    if best is None:
+        return
+    if turn.active is None:
+        if turn.now >= _first_at(turn.policy, turn.per, turn.usable_since, best):
+            _move(turn, best, "first", f"{turn.name(best)} is the best usable uplink")
+        return
+    index = turn.index(turn.active)
+    active = turn.per[index]
+    if active.health is Health.DOWN:
+        if turn.now >= _failover_at(turn.policy, turn.per, index, best):
+            _move(turn, best, "failover", f"{turn.active}: {active.reason}")
+    elif (
+        active.health is Health.DEGRADED
+        and (cleaner := _cleaner(turn.policy, turn.per, turn.now)) is not None
+        and turn.now >= _debounced_at(turn.policy, active)
+    ):
+        _move(turn, cleaner, "switchover", f"{turn.active}: {active.reason}")
+    elif active.health in USABLE:
+        for preferred in range(index):
+            at = matured_at(turn.policy, turn.per[preferred])
+            if at is not None and at <= turn.now:
+                reason = f"{turn.name(preferred)} has stayed up for its hold-down"
+                _move(turn, preferred, "failback", reason)
+                return
+
+
+def deadlines(state: State) -> list[Instant]:
+    """Return the instants at which time alone may make a rule fire."""
+    best = _best(state.per)
+    if best is None:
+        return []
+    if state.active is None:
+        return [_first_at(state.policy, state.per, state.usable_since, best)]
+    index = state.index(state.active)
+    active = state.per[index]
+    if active.health is Health.DOWN:
+        return [_failover_at(state.policy, state.per, index, best)]
+    due = []
+    if active.health is Health.DEGRADED:
+        for per in state.per:
+            if per.health is Health.UP and per.since is not None:
+                steady_at = per.since + state.policy.steady_s
+                debounced_at = _debounced_at(state.policy, active)
+                due.append(Instant(max(steady_at, debounced_at)))
+    for per in state.per[:index]:
+        at = matured_at(state.policy, per)
+        if at is not None:
+            due.append(at)
+    return due
+
+
+def matured_at(policy: Policy, per: UplinkState) -> Instant | None:
+    """Return when an uplink may take the traffic back; None while it may not at all."""
+    if per.health is not Health.UP or per.since is None:
+        return None
+    if policy.failback is Failback.NEVER:
+        return None
+    # The penalty at the moment it came up: waiting must not shorten the wait.
+    penalty = per.damping.now(per.since, policy.penalty_half_life_s)
+    wait_s = hold_down_s(
+        penalty, base_s=policy.hold_down_s, cap_s=policy.hold_down_cap_s
+    )
+    return Instant(per.since + wait_s)
+
+
+def _best(per: Sequence[UplinkState]) -> int | None:
+    for wanted in (Health.UP, Health.DEGRADED):
+        for index, uplink in enumerate(per):
+            if uplink.health is wanted and uplink.linked:
+                return index
+    return None
+
+
+def _cleaner(policy: Policy, per: Sequence[UplinkState], now: Instant) -> int | None:
+    for index, uplink in enumerate(per):
+        if (
+            uplink.health is Health.UP
+            and uplink.since is not None
+            and uplink.since + policy.steady_s <= now
+        ):
+            return index
+    return None
+
+
+def _debounced_at(policy: Policy, active: UplinkState) -> Instant:
+    return Instant((active.since or 0.0) + policy.debounce_degraded_s)
+
+
+def _first_at(
+    policy: Policy,
+    per: Sequence[UplinkState],
+    usable_since: Instant | None,
+    best: int,
+) -> Instant:
+    """Wait a moment for uplinks preferred to the best one whose verdict is still out."""
+    open_verdicts = any(p.linked and p.health is Health.UNKNOWN for p in per[:best])
+    wait_s = policy.settle_s if open_verdicts else 0.0
+    return Instant((usable_since or 0.0) + wait_s)
+
+
+def _failover_at(
+    policy: Policy, per: Sequence[UplinkState], active: int, best: int
+) -> Instant:
+    """Move at once; only after silence everywhere let the active one answer first."""
+    candidate = per[best]
+    down_since = per[active].since
+    if (
+        candidate.since is None
+        or down_since is None
+        or candidate.since <= down_since
+        or not per[active].linked
+    ):
+        return Instant(0.0)
+    return Instant(candidate.since + policy.regroup_s)
+
+
+def _move(turn: Turn, index: int, rule: str, reason: str) -> None:
+    turn.select(index, rule, reason)
+    answered_at = turn.per[index].answered_at
+    if answered_at is None or turn.now - answered_at > turn.policy.rto_floor_s:
+        race.start(turn, index, f"verify after {rule}")

@@ -1,0 +1,1 @@
+"""The agent's shell: carries events to the core and the core's actions to adapters."""

@@ -1,0 +1,130 @@
+"""`jaga-agent status` for a tired technician: plain words, what is wrong first. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+Answer = dict[str, Any]
+
+WITA: Final = timezone(timedelta(hours=8), "WITA")
+"""Central Indonesian Time, the district's."""
+
+WORDS: Final = {
+    "up": "OK",
+    "degraded": "SLOW/LOSSY",
+    "down": "DOWN",
+    "unknown": "NOT TESTED",
+}
+
+
+def render(answer: Answer) -> str:
+    """Return the agent's answer as lines for an 80-column terminal."""
+    lines = [*_headline(answer), "", *_uplinks(answer)]
+    if answer["faulty_targets"]:
+        names = ", ".join(answer["faulty_targets"])
+        lines += ["", f"Not the site's fault: {names} answers on no uplink."]
+    lines += ["", *_connection(answer)]
+    if answer["decisions"]:
+        lines += ["", "Last decisions", *map(_decision, answer["decisions"][:5])]
+    if answer["troubles"]:
+        lines += ["", "Needs attention", *(f"  ! {t}" for t in answer["troubles"])]
+    return "\n".join(lines)
+
+
+def _headline(answer: Answer) -> list[str]:
+    head = (
+        f"{answer['site']}   {answer['mode']}   jaga-agent {answer['version']}, "
+        f"running {span(answer['running_s'])}"
+    )
+    active = next((u for u in answer["uplinks"] if u["active"]), None)
+    if active is None:
+        return [head, "", "NO UPLINK CARRIES THE SITE. Check modems and cables below."]
+    state = WORDS[active["health"]]
+    return [head, "", f"The site uses {active['name']} ({active['device']}): {state}"]
+
+
+def _uplinks(answer: Answer) -> list[str]:
+    lines = [f"  {'uplink':<14}{'device':<8}{'state':<12}{'for':>12}{'RTT':>10}"]
+    for uplink in answer["uplinks"]:
+        rtt = "–" if uplink["rtt_ms"] is None else f"{uplink['rtt_ms']:.0f} ms"
+        since = "–" if uplink["health_for_s"] is None else span(uplink["health_for_s"])
+        mark = "▶" if uplink["active"] else " "
+        lines.append(
+            f"{mark} {uplink['name']:<14.13}{uplink['device']:<8.7}"
+            f"{WORDS[uplink['health']]:<12}{since:>12}{rtt:>10}"
+        )
+        for note in _notes(uplink):
+            lines += textwrap.wrap(
+                note, 80, initial_indent="      ", subsequent_indent="      "
+            )
+    return lines
+
+
+def _notes(uplink: Answer) -> list[str]:
+    notes = [] if uplink["health"] == "up" else [uplink["reason"]]
+    if not uplink["present"]:
+        notes.append("the device is not there: plug the modem in, or try another port")
+    elif not uplink["carrier"]:
+        notes.append("no carrier: check the cable, the SIM and the modem's lamp")
+    elif uplink["address"] is None:
+        notes.append("no address yet: the modem's DHCP has not answered")
+    elif uplink["gateway"] is None:
+        notes.append(f"has {uplink['address']} but no gateway is known")
+    if uplink["racing"]:
+        notes.append(f"being tested now: {uplink['racing']}")
+    if uplink["failback_in_s"]:
+        notes.append(f"takes the site back in {span(uplink['failback_in_s'])}")
+    return notes
+
+
+def _connection(answer: Answer) -> list[str]:
+    broker, records = answer["broker"], answer["records"]
+    if broker["connected"]:
+        line = f"Collector: connected for {span(broker['for_s'])}"
+    else:
+        line = (
+            f"Collector: NOT CONNECTED for {span(broker['for_s'])}: {broker['reason']}"
+        )
+    waiting = f"{records['waiting']} records wait to be sent"
+    lost = f", {records['dropped']} dropped" if records["dropped"] else ""
+    age = answer["clock_age_s"]
+    clock = "not confirmed since boot" if age < 0 else f"confirmed {span(age)} ago"
+    return [line, f"Records:   {waiting}{lost}", f"Clock:     {clock}"]
+
+
+def _decision(decision: Answer) -> str:
+    at = datetime.fromtimestamp(decision["wall_ms"] / 1000, WITA)
+    times = [
+        f"{word} in {decision[key]:.0f} ms"
+        for key, word in (("detected_ms", "detected"), ("switched_ms", "switched"))
+        if decision[key] is not None
+    ]
+    timing = f" ({', '.join(times)})" if times else ""
+    return (
+        f"  {at:%H:%M:%S} {decision['rule']:<10} {decision['from'] or 'nothing'} → "
+        f"{decision['to']}{timing}\n"
+        + textwrap.fill(
+            decision["reason"],
+            80,
+            initial_indent="           ",
+            subsequent_indent="           ",
+        )
+    )
+
+
+def span(seconds: float) -> str:
+    """Return a duration as people say it.
+
+    >>> [span(s) for s in (0.4, 59, 61, 3600, 90000)]
+    ['0 s', '59 s', '1 min 1 s', '1 h 0 min', '1 d 1 h']
+    """
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"

@@ -1,0 +1,174 @@
+"""`jaga-agent run`: builds the adapters, joins them to the agent, and runs it.
+
+The only place that knows which class stands behind which port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from jaga_agent import config as config_module
+from jaga_agent.adapters.clock import BoottimeClock
+from jaga_agent.adapters.conntrack import NetlinkConntrack
+from jaga_agent.adapters.control import StatusServer
+from jaga_agent.adapters.firewall import NftFirewall
+from jaga_agent.adapters.host import PsutilHost
+from jaga_agent.adapters.icmp import IcmpProber
+from jaga_agent.adapters.journal import Journal
+from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
+from jaga_agent.adapters.netlink import NetlinkKernel
+from jaga_agent.adapters.notify import ServiceNotifier
+from jaga_agent.adapters.spool import SqliteSpool
+from jaga_agent.adapters.sysctl import ProcSettings
+from jaga_agent.core.model import UplinkName
+from jaga_agent.core.routes import RoutedUplink, RoutingConfig
+from jaga_agent.errors import NotifyError, PermissionMissingError
+from jaga_agent.reconcile import Reconciler
+from jaga_agent.runtime.agent import Agent, Doors
+
+if TYPE_CHECKING:
+    from jaga_agent.config import Config
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_PORT_TLS: Final = 8883
+DEFAULT_PORT: Final = 1883
+CAP_NET_ADMIN: Final = 12
+"""Bit number, capability.h."""
+
+
+def run(path: Path, *, verbose: bool) -> int:
+    """Guard the site until SIGTERM or SIGINT; raises JagaError."""
+    config, config_hash = config_module.load(path)
+    _require_net_admin()
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(levelname)s %(name)s %(message)s",
+    )
+    if verbose:
+        logging.getLogger("jaga_agent").setLevel(logging.DEBUG)
+    asyncio.run(_run(config, config_hash))
+    return 0
+
+
+async def _run(config: Config, config_hash: str) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        notifier = ServiceNotifier()
+        stack.callback(notifier.close)
+        clock = BoottimeClock()
+        directory = Path(config.state.directory)
+        agent: Agent | None = None
+        # First: it refuses a second agent before anything of the first is touched.
+        server = StatusServer(
+            Path(config.state.socket),
+            {"status": lambda: agent.status() if agent else {"error": "starting"}},
+        )
+        await server.start()
+        stack.push_async_callback(server.close)
+        spool = SqliteSpool(
+            directory / "spool.sqlite3",
+            # The file is up to twice its payloads.
+            max_bytes=config.state.spool_mb * 1024 * 1024 // 2,
+        )
+        stack.callback(spool.close)
+        kernel = await stack.enter_async_context(NetlinkKernel())
+        agent = Agent(
+            config,
+            config_hash=config_hash,
+            version=version("jaga"),
+            doors=Doors(
+                clock=clock,
+                host=PsutilHost(clock, directory),
+                spool=spool,
+                kernel=kernel,
+                reconciler=Reconciler(
+                    routing(config),
+                    kernel=kernel,
+                    conntrack=NetlinkConntrack(),
+                    firewall=NftFirewall(),
+                    settings=ProcSettings(),
+                    clock=clock,
+                ),
+                make_prober=lambda listener: IcmpProber(listener, clock),
+                make_broker=lambda listener, will: MqttBroker(
+                    broker_settings(config), listener, will
+                ),
+                journal=Journal(Path(config.state.journal))
+                if config.state.journal
+                else None,
+                ready=notifier.ready,
+                alive=notifier.watchdog,
+                alive_every_s=notifier.watchdog_s,
+            ),
+        )
+        await agent.run(stop)
+        try:
+            notifier.stopping()
+        except NotifyError as error:
+            _log.warning("%s", error)
+
+
+def routing(config: Config) -> RoutingConfig:
+    """Return the routing layout's view of the configuration.
+
+    Tables and marks go by the uplinks' places in the file: changing a preference must
+    not renumber a running site.
+    """
+    return RoutingConfig(
+        tuple(
+            RoutedUplink(
+                UplinkName(uplink.name),
+                uplink.device,
+                index,
+                config.preference_of(uplink),
+            )
+            for index, uplink in enumerate(config.uplink, 1)
+        ),
+        config.lan.devices,
+    )
+
+
+def broker_settings(config: Config) -> Settings:
+    """Return how to reach the broker; raises BrokerError naming a file at fault."""
+    mqtt = config.mqtt
+    tls = None
+    if mqtt.tls and mqtt.ca is not None:
+        tls = tls_context(
+            Path(mqtt.ca),
+            Path(mqtt.cert) if mqtt.cert else None,
+            Path(mqtt.key) if mqtt.key else None,
+        )
+    return Settings(
+        host=mqtt.host,
+        port=mqtt.port or (DEFAULT_PORT_TLS if mqtt.tls else DEFAULT_PORT),
+        client_id=config.site.id,
+        tls=tls,
+        username=mqtt.username,
+        password=mqtt.password,
+        keepalive_s=mqtt.keepalive_s,
+    )
+
+
+def _require_net_admin() -> None:
+    """Fail with one clear line, rather than with each refusal of the kernel."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff" and int(value, 16) >> CAP_NET_ADMIN & 1:
+            return
+    msg = (
+        "no permission to change routes (CAP_NET_ADMIN); "
+        "use sudo, or start it with: sudo systemctl start jaga-agent"
+    )
+    raise PermissionMissingError(msg)

@@ -1,0 +1,58 @@
+"""Estimators against their sources."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaga_agent.core.estimate import Damping, LossTest, RoundTrip, hold_down_s
+
+BOUNDS = {"floor_s": 0.2, "cap_s": 2.0, "initial_s": 1.0}
+
+
+def test_rfc_6298_first_and_second_measurement():
+    first = RoundTrip().after(0.4)
+    assert (first.srtt_s, first.rttvar_s) == (0.4, 0.2)
+    second = first.after(0.6)
+    assert second.rttvar_s == pytest.approx(0.75 * 0.2 + 0.25 * 0.2)
+    assert second.srtt_s == pytest.approx(0.875 * 0.4 + 0.125 * 0.6)
+    assert second.timeout_s(**BOUNDS) == pytest.approx(0.425 + 4 * 0.2)
+
+
+def test_timeout_before_the_first_measurement_and_at_the_bounds():
+    assert RoundTrip().timeout_s(**BOUNDS) == 1.0
+    assert RoundTrip(0.001, 0.0).timeout_s(**BOUNDS) == 0.2
+    assert RoundTrip(5.0, 5.0).timeout_s(**BOUNDS) == 2.0
+
+
+def test_loss_test_needs_a_cluster_not_one_loss():
+    one = LossTest().after(lost=True)
+    assert not one.raised
+    assert one.after(lost=True).after(lost=True).raised
+
+
+@given(st.lists(st.booleans(), max_size=300))
+def test_loss_test_stays_in_bounds(fates):
+    test = LossTest()
+    for lost in fates:
+        test = test.after(lost=lost)
+        assert 0 <= test.alarm <= math.log(1000)
+        assert 0 <= test.clear <= math.log(20)
+
+
+def test_a_late_reply_takes_the_loss_back():
+    assert LossTest().after(lost=True).taken_back().alarm == 0.0
+
+
+def test_damping_halves_and_adds():
+    damping = Damping().fallen(100.0, 300.0)
+    assert damping.now(400.0, 300.0) == pytest.approx(0.5)
+    assert damping.fallen(400.0, 300.0).penalty == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("penalty", "wanted"), [(0.0, 60), (1.0, 60), (2.0, 120), (3.0, 240), (50.0, 900)]
+)
+def test_hold_down(penalty, wanted):
+    assert hold_down_s(penalty, base_s=60, cap_s=900) == wanted

@@ -1,0 +1,136 @@
+"""Each way to be wrong in the configuration has one line that names key, line, fix."""
+
+import pytest
+
+from jaga_agent import config
+from jaga_agent.core.model import Failback, Mode
+from jaga_agent.errors import ConfigError
+
+GOOD = """\
+[site]
+id = "tps-6408052001-901"
+
+[[uplink]]
+name = "telkomsel"
+device = "wan0"
+
+[[uplink]]
+name = "fibre"
+device = "wan2"
+preference = 1
+
+[mqtt]
+host = "collector.example"
+tls = false
+"""
+
+# name: (what to replace, with what, line wanted, the rest of the message)
+WRONG = {
+    "misspelt key": ('device = "wan2"', 'devce = "wan2"', 10, "did you mean `device`?"),
+    "misspelt table": ("[mqtt]", "[mqt]", 13, "mqt: unknown key; did you mean `mqtt`?"),
+    "unknown key far from any": (
+        'host = "collector.example"',
+        'host = "c"\nzzz = 1',
+        15,
+        "mqtt.zzz: unknown key; known: host, port",
+    ),
+    "missing key": (
+        'name = "fibre"\n',
+        "",
+        8,
+        "uplink[2].name: missing; add `name = …`",
+    ),
+    "wrong type": ("preference = 1", 'preference = "1"', 11, "expected `int | null`"),
+    "out of range": ("preference = 1", "preference = -1", 11, "`int` >= 0"),
+    "name twice": ('"fibre"', '"telkomsel"', 9, "`telkomsel` is already uplink[1]"),
+    "device twice": ('"wan2"', '"wan0"', 10, "`wan0` is already uplink[1]"),
+    "bad site id": ('"tps-6408052001-901"', '"TPS 901"', 2, "site.id: expected `str`"),
+    "TLS without CA": ("tls = false\n", "", 13, "or say `tls = false` in a lab"),
+    "TLS off with certificates": (
+        "tls = false\n",
+        'tls = false\nca = "ca.crt"\n',
+        15,
+        "is false, yet certificates are given",
+    ),
+    "certificate without key": (
+        "tls = false\n",
+        'ca = "ca.crt"\ncert = "site.crt"\n',
+        13,
+        "mqtt.key: missing; `cert` and `key` go together",
+    ),
+    "LAN device is an uplink": (
+        "[mqtt]",
+        '[lan]\ndevices = ["wan2"]\n[mqtt]',
+        14,
+        "`wan2` is an uplink's device too",
+    ),
+    "unknown target kind": (
+        "[mqtt]",
+        '[[target]]\nname = "x"\nurl = "gopher://1.1.1.1"\n[mqtt]',
+        15,
+        "this version probes icmp://ADDRESS only",
+    ),
+    "target by name": (
+        "[mqtt]",
+        '[[target]]\nname = "x"\nurl = "icmp://example.org"\n[mqtt]',
+        15,
+        "resolved through one provider and blamed on another",
+    ),
+    "unknown mode": (
+        "[[uplink]]",
+        'mode = "party"\n[[uplink]]',
+        4,
+        "site.mode: invalid enum value 'party'",
+    ),
+}
+
+
+def load(tmp_path, text):
+    path = tmp_path / "agent.toml"
+    path.write_text(text)
+    return config.load(path)[0]
+
+
+@pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)
+def test_wrong(tmp_path, case):
+    old, new, line, said = case
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD.replace(old, new, 1))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/agent.toml:{line}: ")
+    assert said in message
+    assert "\n" not in message
+
+
+def test_syntax_errors_name_the_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"not TOML: .*line 1"):
+        load(tmp_path, GOOD.replace("[site]", "[site", 1))
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(ConfigError, match="no such file; give its place with --config"):
+        config.load(tmp_path / "none.toml")
+
+
+def test_defaults_are_sound(tmp_path):
+    loaded = load(tmp_path, GOOD)
+    assert loaded.site.region == "6408"
+    assert loaded.site.mode is Mode.POLLING_DAY
+    assert len(loaded.targets) == 3
+    assert loaded.decide.failback is Failback.AFTER_HOLD_DOWN
+    for target in loaded.targets:
+        assert config.target_address(target)
+
+
+def test_uplinks_are_ranked_by_preference_then_by_place(tmp_path):
+    ranked = load(tmp_path, GOOD).policy.uplinks
+    assert [(u.name, u.preference) for u in ranked] == [("telkomsel", 1), ("fibre", 1)]
+
+
+def test_hash_follows_the_text(tmp_path):
+    path = tmp_path / "agent.toml"
+    path.write_text(GOOD)
+    first = config.load(path)[1]
+    path.write_text(GOOD + "# a remark\n")
+    assert config.load(path)[1] != first

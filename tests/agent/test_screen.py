@@ -1,0 +1,137 @@
+"""`jaga-agent status` reads well at the end of a long day."""
+
+import pytest
+
+from jaga_agent import screen
+
+
+def uplink(name, **changes):
+    return {
+        "name": name,
+        "provider": name,
+        "device": "wan0",
+        "present": True,
+        "carrier": True,
+        "address": "192.168.8.100",
+        "gateway": "192.168.8.1",
+        "health": "up",
+        "reason": "3 answered, RTT 41 ms",
+        "health_for_s": 75.0,
+        "active": False,
+        "rtt_ms": 41.2,
+        "heard_ago_s": 0.2,
+        "racing": None,
+        "failback_in_s": None,
+        **changes,
+    }
+
+
+def answer(**changes):
+    return {
+        "site": "tps-6408052001-901",
+        "region": "6408",
+        "mode": "polling-day",
+        "version": "0.1.0",
+        "config_hash": "0" * 16,
+        "running_s": 3700.0,
+        "active": "telkomsel",
+        "uplinks": [uplink("telkomsel", active=True), uplink("xl", device="wan1")],
+        "faulty_targets": [],
+        "decisions": [],
+        "broker": {"connected": True, "reason": None, "for_s": 60.0},
+        "records": {"waiting": 0, "last_seq": 9, "dropped": 0},
+        "clock_age_s": -1,
+        "troubles": [],
+        **changes,
+    }
+
+
+# name: (changes to the answer, what must stand there)
+SCREENS = {
+    "all well": ({}, "The site uses telkomsel (wan0): OK"),
+    "nothing carries": (
+        {"uplinks": [uplink("telkomsel", health="down")]},
+        "NO UPLINK CARRIES THE SITE",
+    ),
+    "device gone": (
+        {"uplinks": [uplink("telkomsel", present=False, health="down")]},
+        "plug the modem in",
+    ),
+    "no carrier": (
+        {"uplinks": [uplink("telkomsel", carrier=False)]},
+        "check the cable, the SIM",
+    ),
+    "no address": (
+        {"uplinks": [uplink("telkomsel", address=None)]},
+        "the modem's DHCP has not answered",
+    ),
+    "no gateway": (
+        {"uplinks": [uplink("telkomsel", gateway=None)]},
+        "no gateway is known",
+    ),
+    "waiting for failback": (
+        {"uplinks": [uplink("telkomsel", failback_in_s=42.7)]},
+        "takes the site back in 42 s",
+    ),
+    "not measured yet": (
+        {"uplinks": [uplink("xl", rtt_ms=None)]},
+        "1 min 15 s         \N{EN DASH}",
+    ),
+    "collector away": (
+        {"broker": {"connected": False, "reason": "timed out", "for_s": 61.0}},
+        "NOT CONNECTED for 1 min 1 s: timed out",
+    ),
+    "target's fault": (
+        {"faulty_targets": ["sirekap"]},
+        "Not the site's fault: sirekap",
+    ),
+    "clock": ({"clock_age_s": 3}, "confirmed 3 s ago"),
+    "records": (
+        {"records": {"waiting": 3, "dropped": 1}},
+        "3 records wait to be sent, 1",
+    ),
+    "trouble": ({"troubles": ["nft is missing"]}, "! nft is missing"),
+    "decision": (
+        {
+            "decisions": [
+                {
+                    "wall_ms": 1_732_680_000_000,
+                    "rule": "failover",
+                    "from": "telkomsel",
+                    "to": "xl",
+                    "reason": "silent",
+                    "detected_ms": 520.4,
+                    "switched_ms": 3.1,
+                }
+            ]
+        },
+        "12:00:00 failover   telkomsel → xl (detected in 520 ms, switched in 3 ms)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SCREENS.values(), ids=SCREENS)
+def test_screen(case):
+    changes, wanted = case
+    assert wanted in screen.render(answer(**changes))
+
+
+def test_the_active_uplink_is_marked():
+    lines = screen.render(answer()).splitlines()
+    marked = [line for line in lines if line.startswith("▶")]
+    assert len(marked) == 1
+    assert "telkomsel" in marked[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"),
+    [
+        (0.4, "0 s"),
+        (59, "59 s"),
+        (61, "1 min 1 s"),
+        (3600, "1 h 0 min"),
+        (90000, "1 d 1 h"),
+    ],
+)
+def test_span(seconds, wanted):
+    assert screen.span(seconds) == wanted

@@ -1,0 +1,160 @@
+"""docs/asyncapi.yaml and the wire code say the same, field by field."""
+
+import enum
+import json
+from pathlib import Path
+
+import jsonschema
+import msgspec
+import pytest
+import yaml
+
+from jaga_agent.wire import messages, topics
+from jaga_agent.wire.messages import Event, Heartbeat, Status
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+RECORDS = {"heartbeat": Heartbeat, "event": Event, "status": Status}
+DIALECT = "application/schema+json;version=draft-2020-12"
+
+DOCUMENT = yaml.safe_load((ROOT / "docs/asyncapi.yaml").read_text(encoding="utf-8"))
+SCHEMAS = DOCUMENT["components"]["schemas"]
+
+
+def code_schemas():
+    """What msgspec says of the structs, by name."""
+    return {
+        name: schema
+        for kind in RECORDS.values()
+        for name, schema in msgspec.json.schema(kind)["$defs"].items()
+    }
+
+
+def bare(schema):
+    """The part of a schema that binds: no prose, no defaults, references by name."""
+    if isinstance(schema, list):
+        return [bare(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        name = schema["$ref"].removesuffix("/schema").rsplit("/", 1)[1]
+        return {"$ref": name}
+    prose = {"title", "description", "default", "x-enum-varnames"}
+    return {key: bare(value) for key, value in schema.items() if key not in prose}
+
+
+def defects():
+    schema = json.loads(
+        (Path(__file__).parent / "asyncapi-3.0.0.schema.json").read_text()
+    )
+    return jsonschema.Draft7Validator(schema)
+
+
+def test_the_document_is_valid_asyncapi_3():
+    assert [error.message for error in defects().iter_errors(DOCUMENT)] == []
+
+
+def test_the_validator_would_notice():
+    broken = {**DOCUMENT, "operations": {"sendNothing": {"action": "whisper"}}}
+    assert not defects().is_valid(broken)
+
+
+def test_every_struct_and_enum_of_the_contract_is_documented():
+    assert set(SCHEMAS) == set(code_schemas())
+    assert {schema["schemaFormat"] for schema in SCHEMAS.values()} == {DIALECT}
+
+
+@pytest.mark.parametrize("name", code_schemas())
+def test_types_bounds_and_nullability_agree(name):
+    assert bare(SCHEMAS[name]["schema"]) == bare(code_schemas()[name])
+
+
+@pytest.mark.parametrize("name", code_schemas())
+def test_positions_and_names_agree(name):
+    documented, kind = SCHEMAS[name]["schema"], getattr(messages, name)
+    if issubclass(kind, enum.Enum):
+        pairs = zip(documented["x-enum-varnames"], documented["enum"], strict=True)
+        assert dict(pairs) == {member.name: member.value for member in kind}
+        return
+    titles = [item["title"] for item in documented["prefixItems"]]
+    assert tuple(titles) == kind.__struct_fields__
+    assert all(item["description"] for item in documented["prefixItems"])
+    assert documented["minItems"] == len(titles) - len(kind.__struct_defaults__)
+
+
+def test_each_channel_is_a_topic_and_each_topic_a_channel():
+    addresses = {
+        name: channel["address"] for name, channel in DOCUMENT["channels"].items()
+    }
+    assert addresses == {
+        leaf: f"{topics.ROOT}/{{region}}/{{site}}/{leaf}" for leaf in topics.LEAVES
+    }
+    for leaf, address in addresses.items():
+        topic = topics.parse(address.format(region="6408", site="kpu-kutim"))
+        assert topic == topics.Topic("6408", "kpu-kutim", leaf)
+        assert set(DOCUMENT["channels"][leaf]["parameters"]) == {"region", "site"}
+
+
+def test_parameters_examples_are_accepted():
+    parameters = DOCUMENT["components"]["parameters"]
+    assert all(
+        topics.REGION_PATTERN.fullmatch(e) for e in parameters["region"]["examples"]
+    )
+    assert all(topics.SITE_PATTERN.fullmatch(e) for e in parameters["site"]["examples"])
+
+
+@pytest.mark.parametrize(
+    ("leaf", "retain"), [("heartbeat", False), ("event", False), ("status", True)]
+)
+def test_delivery(leaf, retain):
+    [operation] = [
+        operation
+        for operation in DOCUMENT["operations"].values()
+        if operation["channel"]["$ref"] == f"#/channels/{leaf}"
+    ]
+    assert operation["action"] == "send"
+    assert operation["bindings"]["mqtt"]["qos"] == 1
+    assert operation["bindings"]["mqtt"]["retain"] is retain
+    assert operation["messages"] == [{"$ref": f"#/channels/{leaf}/messages/{leaf}"}]
+    name = RECORDS[leaf].__name__
+    assert DOCUMENT["channels"][leaf]["messages"] == {
+        leaf: {"$ref": f"#/components/messages/{name}"}
+    }
+    message = DOCUMENT["components"]["messages"][name]
+    assert (
+        message["contentType"]
+        == DOCUMENT["defaultContentType"]
+        == "application/msgpack"
+    )
+    assert message["payload"] == {"$ref": f"#/components/schemas/{name}"}
+
+
+def test_the_will_is_a_status():
+    will = DOCUMENT["servers"]["collector"]["bindings"]["mqtt"]["lastWill"]
+    assert will["topic"] == DOCUMENT["channels"]["status"]["address"]
+    assert (will["qos"], will["retain"]) == (1, True)
+
+
+EXAMPLES = [
+    (name, example)
+    for name, message in DOCUMENT["components"]["messages"].items()
+    for example in message["examples"]
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "example"), EXAMPLES, ids=[example["name"] for _, example in EXAMPLES]
+)
+def test_an_example_is_its_golden_file(name, example):
+    kind = getattr(messages, name)
+    value = msgspec.json.decode(json.dumps(example["payload"]), type=kind)
+    golden = bytes.fromhex((GOLDEN / f"{example['name']}.msgpack.hex").read_text())
+    assert messages.encode(value) == golden
+    # And it is valid by the document's own schema.
+    schema = {**SCHEMAS[name]["schema"], "components": DOCUMENT["components"]}
+    jsonschema.Draft202012Validator(schema).validate(example["payload"])
+
+
+def test_every_golden_file_is_an_example():
+    files = {path.name.partition(".")[0] for path in GOLDEN.iterdir()}
+    assert {example["name"] for _, example in EXAMPLES} == files

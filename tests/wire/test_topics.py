@@ -1,0 +1,106 @@
+"""Topics: what is ours and what is not, and what a collector subscribes to."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paho.mqtt.client import topic_matches_sub
+
+from jaga_agent.wire.topics import (
+    LEAVES,
+    REGION_PATTERN,
+    SITE_PATTERN,
+    Topic,
+    parse,
+    subscription,
+)
+
+OURS = {
+    "jaga/1/6408/tps-6408052001-901/heartbeat": ("6408", "tps-6408052001-901"),
+    "jaga/1/6408/kpu-kutim/event": ("6408", "kpu-kutim"),
+    "jaga/1/64/a/status": ("64", "a"),
+    f"jaga/1/6408052001/{'x' * 64}/status": ("6408052001", "x" * 64),
+}
+
+
+@pytest.mark.parametrize(("topic", "parts"), OURS.items())
+def test_ours(topic, parts):
+    parsed = parse(topic)
+    assert parsed is not None
+    assert (parsed.region, parsed.site) == parts
+    assert str(parsed) == topic
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "",
+        "jaga",
+        "jaga/1/6408/kpu-kutim",
+        "jaga/1/6408/kpu-kutim/heartbeat/more",
+        "/jaga/1/6408/kpu-kutim/heartbeat",
+        "jaga/1/6408/kpu-kutim/heartbeat/",
+        "jaga/2/6408/kpu-kutim/heartbeat",
+        "jaga/01/6408/kpu-kutim/heartbeat",
+        "Jaga/1/6408/kpu-kutim/heartbeat",
+        "jaga/1/6408/kpu-kutim/Heartbeat",
+        "jaga/1/6408/kpu-kutim/command",
+        "jaga/1/6408/kpu-kutim/",
+        "jaga/1//kpu-kutim/heartbeat",
+        "jaga/1/6408//heartbeat",
+        "jaga/1/6/kpu-kutim/heartbeat",
+        "jaga/1/64080520011/kpu-kutim/heartbeat",
+        "jaga/1/64.08/kpu-kutim/heartbeat",
+        "jaga/1/٦٤٠٨/kpu-kutim/heartbeat",
+        "jaga/1/+/kpu-kutim/heartbeat",
+        "jaga/1/6408/+/heartbeat",
+        "jaga/1/6408/#",
+        "jaga/1/6408/KPU/heartbeat",
+        "jaga/1/6408/-kpu/heartbeat",
+        "jaga/1/6408/kpu-/heartbeat",
+        "jaga/1/6408/kpu kutim/heartbeat",
+        "jaga/1/6408/kpu\nkutim/heartbeat",
+        "jaga/1/6408/kpu-kutim\n/heartbeat",
+        f"jaga/1/6408/{'x' * 65}/heartbeat",
+    ],
+)
+def test_not_ours(topic):
+    assert parse(topic) is None
+
+
+SUBSCRIPTIONS = {
+    "everything": (
+        {},
+        ("jaga/1/+/+/heartbeat", "jaga/1/+/+/event", "jaga/1/+/+/status"),
+    ),
+    "one district": (
+        {"region": "6408"},
+        ("jaga/1/6408/+/heartbeat", "jaga/1/6408/+/event", "jaga/1/6408/+/status"),
+    ),
+    "shared": (
+        {"region": "6408", "share": "ingest"},
+        (
+            "$share/ingest/jaga/1/6408/+/heartbeat",
+            "$share/ingest/jaga/1/6408/+/event",
+            "$share/ingest/jaga/1/6408/+/status",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "filters"), SUBSCRIPTIONS.values(), ids=SUBSCRIPTIONS
+)
+def test_subscription(options, filters):
+    assert subscription(**options) == filters
+
+
+@given(
+    st.from_regex(REGION_PATTERN, fullmatch=True),
+    st.from_regex(SITE_PATTERN, fullmatch=True),
+    st.sampled_from(LEAVES),
+)
+def test_roundtrip_and_exactly_one_filter_matches(region, site, leaf):
+    topic = Topic(region, site, leaf)
+    assert parse(str(topic)) == topic
+    for filters in (subscription(), subscription(region)):
+        assert [topic_matches_sub(f, str(topic)) for f in filters].count(True) == 1
