@@ -8,6 +8,7 @@ them; acknowledgements come back from the writer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from jaga_server.adapters.mqtt import Consumer
 from jaga_server.adapters.notify import ServiceManager
-from jaga_server.errors import CollectorError, ConfigError
+from jaga_server.errors import ConfigError
 from jaga_server.ingest.counters import Counters
 from jaga_server.ingest.writer import Writer
 from jaga_server.store.reader import Reader
@@ -47,14 +48,17 @@ class Collector:
     def __init__(self, config: Config) -> None:
         """Open what can fail: the port, the database; raises CollectorError."""
         self._config = config
+        with contextlib.ExitStack() as undo:
+            self._open(config, undo)
+            undo.pop_all()
+
+    def _open(self, config: Config, undo: contextlib.ExitStack) -> None:
         outlines = _outlines(config.kecamatan)
-        self._listener: socket.socket = server.bind(config.web_host, config.web_port)
-        try:
-            self._store = Store(config.store)
-        except CollectorError:
-            self._listener.close()
-            raise
-        self._reader = Reader(config.store)
+        self._listener: socket.socket = undo.enter_context(
+            server.bind(config.web_host, config.web_port)
+        )
+        self._store = undo.enter_context(contextlib.closing(Store(config.store)))
+        self._reader = undo.enter_context(contextlib.closing(Reader(config.store)))
         self._counters = Counters()
         self._board = Board(config.district, config.sites)
         self._metrics = Metrics(self._counters, self._board)
@@ -116,6 +120,8 @@ class Collector:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, stop.set)
+        # The first page asked for must show what was known, not an empty district.
+        self._board.post(self._writer.known())
         self._writer.start()
         self._consumer.start()
         board = asyncio.create_task(self._board.run())

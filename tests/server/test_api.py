@@ -19,7 +19,7 @@ from jaga_server.ingest.received import Received
 from jaga_server.ingest.update import Update
 from jaga_server.store.reader import Reader
 from jaga_server.store.sqlite import Store
-from jaga_server.web import app, openapi, static
+from jaga_server.web import app, openapi, server, static
 from jaga_server.web.board import BACKLOG, Board
 from jaga_server.web.metrics import Metrics
 
@@ -119,7 +119,11 @@ async def test_a_district_that_nobody_has_heard(room):
     assert summary["last_message_ms"] is None
     sites = (await room.get("/api/1/sites"))["sites"]
     assert len(sites) == 702
-    assert [u["provider"] for u in sites[0]["uplinks"]] == ["Telkom", "Telkomsel", "Starlink"]
+    assert [u["provider"] for u in sites[0]["uplinks"]] == [
+        "Telkom",
+        "Telkomsel",
+        "Starlink",
+    ]
     detail = await room.get(f"/api/1/sites/{SITE}")
     assert (detail["host"], detail["mode"], detail["heartbeats"]) == (None, None, 0)
     assert (await room.get(f"/api/1/sites/{SITE}/series"))["uplinks"] == []
@@ -149,7 +153,11 @@ async def test_a_site_that_tells(room, site):
     summary = await room.get("/api/1/summary")
     assert summary["sites"]["degraded"] == summary["online"] == 1
     indosat, telkomsel = summary["providers"]
-    assert (telkomsel["active"], telkomsel["up"], telkomsel["rtt_median_ms"]) == (1, 1, 40.0)
+    assert (telkomsel["active"], telkomsel["up"], telkomsel["rtt_median_ms"]) == (
+        1,
+        1,
+        40.0,
+    )
     assert indosat["troubles"] == [
         {"kecamatan": "Muara Ancalong", "uplinks": 1, "down": 1, "degraded": 0}
     ]
@@ -180,7 +188,9 @@ async def test_series_raw_and_merged(room, site):
     merged = await room.get(path, from_ms=start_ms, to_ms=start_ms + 7_200_000)
     assert merged["bucket_s"] == 15
     one = merged["uplinks"][0]
-    assert len({len(column) for column in one.values() if isinstance(column, list)}) == 1
+    assert (
+        len({len(column) for column in one.values() if isinstance(column, list)}) == 1
+    )
     assert one["rtt_mean_ms"].count(None) == 1
     assert {r for r in one["loss_ratio"] if r is not None} == {0.1}
 
@@ -201,7 +211,9 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "query", "status", "want"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(
+    ("path", "query", "status", "want"), REFUSED.values(), ids=REFUSED
+)
 async def test_refusals_are_problems(room, path, query, status, want):
     assert want in await room.get(path, status, **query)
 
@@ -224,7 +236,9 @@ async def test_outlines(room):
 
 async def test_no_outlines_configured(tmp_path, shared_data):
     room = Room(tmp_path, config.read_sites(shared_data / "kutim-sites.csv"))
-    assert "set [collector] kecamatan" in await room.get("/api/1/kecamatan.geojson", 404)
+    assert "set [collector] kecamatan" in await room.get(
+        "/api/1/kecamatan.geojson", 404
+    )
     await room.close()
 
 
@@ -295,6 +309,31 @@ async def test_a_page_that_does_not_keep_up_is_dropped(room, site):
     assert room.board.listeners == {quick}
     assert slow.queue.qsize() == BACKLOG
     assert room.board.dropped == 1
+
+
+async def test_a_stalled_page_costs_nothing_but_itself(room, site):
+    listener = server.bind("127.0.0.1", 0)
+    uvicorn = server.Server(room.app)
+    serving = asyncio.create_task(uvicorn.serve([listener]))
+    reader, writer = await asyncio.open_connection(*listener.getsockname(), limit=2**10)
+    writer.write(b"GET /api/1/stream HTTP/1.1\r\nHost: room\r\n\r\n")
+    assert b"200 OK" in await reader.readline()
+    room.tell((site.topic("heartbeat"), site.heartbeat()))
+    # Every row at once, until the kernel's buffers and the backlog are full.
+    for _ in range(500):
+        room.board._changed.update(room.board.sites)
+        room.board._send()
+        await asyncio.sleep(0)
+        if not room.board.listeners:
+            break
+    assert room.board.dropped == 1
+    quick = room.board.listen()
+    room.board._send()
+    assert quick.queue.qsize() == 2
+    uvicorn.should_exit = True
+    await asyncio.wait_for(serving, 10)
+    writer.close()
+    listener.close()
 
 
 def _update(room, frame):

@@ -58,7 +58,9 @@ def test_unix_socket(write, tmp_path):
 
 
 def test_a_password_is_not_shown(write):
-    text = GOOD.replace("tls = false", 'tls = false\nusername = "u"\npassword = "geheim"')
+    text = GOOD.replace(
+        "tls = false", 'tls = false\nusername = "u"\npassword = "geheim"'
+    )
     assert "geheim" not in repr(config.load(write(text)))
 
 
@@ -105,8 +107,14 @@ def test_every_fault_at_once(write):
 
 
 BAD_ROWS = {
-    "site id": (ROW.replace("tps-", "TPS_"), "site_id 'TPS_6408012001-001' will not do"),
-    "kind": (ROW.replace("umum", "besar"), "kind 'besar' is not one of umum, khusus, kantor"),
+    "site id": (
+        ROW.replace("tps-", "TPS_"),
+        "site_id 'TPS_6408012001-001' will not do",
+    ),
+    "kind": (
+        ROW.replace("umum", "besar"),
+        "kind 'besar' is not one of umum, khusus, kantor",
+    ),
     "no name": (ROW.replace("TPS 001", ""), "name is empty"),
     "no kecamatan": (ROW.replace("Muara Ancalong", " "), "kecamatan is empty"),
     "latitude": (ROW.replace("0.5,", "95,"), "lat '95' is not degrees"),
@@ -127,7 +135,12 @@ def test_bad_site(write, row, want):
 
 
 def test_every_bad_row_is_told(write):
-    rows = (ROW, ROW, ROW.replace("001", "002").replace("umum", "x"), ROW.replace("tps", "T"))
+    rows = (
+        ROW,
+        ROW,
+        ROW.replace("001", "002").replace("umum", "x"),
+        ROW.replace("tps", "T"),
+    )
     with pytest.raises(ConfigError) as caught:
         config.load(write(rows=rows))
     lines = str(caught.value).split("\n")

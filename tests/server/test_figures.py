@@ -37,7 +37,9 @@ def test_loss_of_nothing_sent_is_not_zero():
 def test_loss_counts_five_minutes_back_from_the_last_heartbeat():
     memory = {}
     for t_s in range(0, 400, 10):
-        memory = loss.remember(memory, beat(t_s, ("a", 10, t_s == 50, 40.0)), newest=True)
+        memory = loss.remember(
+            memory, beat(t_s, ("a", 10, t_s == 50, 40.0)), newest=True
+        )
     total = loss.total(memory["a"].probes)
     assert (total.sent, total.lost) == (300, 0)
 
@@ -121,7 +123,11 @@ def test_buckets_weigh_means_and_sum_counts():
     few = sample(base + 10, 30, 20, (15.0, 80.0, 300.0))
     none = sample(base + 20, 30, 30, (None, None, None))
     (point,) = series.points([many, few, none], 60, lambda _mode: 10_000)
-    assert (point.rtt_min_ms, point.rtt_mean_ms, point.rtt_max_ms) == (10.0, 35.0, 300.0)
+    assert (point.rtt_min_ms, point.rtt_mean_ms, point.rtt_max_ms) == (
+        10.0,
+        35.0,
+        300.0,
+    )
     assert point.loss_ratio == 50 / 90
 
 
@@ -141,7 +147,8 @@ def test_bucket_width(hours, samples, want):
 
 @given(
     st.lists(
-        st.tuples(st.integers(1, 400), st.integers(0, 30), st.integers(0, 30)), max_size=60
+        st.tuples(st.integers(1, 400), st.integers(0, 30), st.integers(0, 30)),
+        max_size=60,
     ),
     st.sampled_from([0, 10, 60, 300]),
 )

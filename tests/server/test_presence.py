@@ -27,7 +27,9 @@ LIMITS = Thresholds()
 T0 = 1_790_000_000_000
 
 
-def beat(seq=1, at_s=0, *, boot=BOOT, mode=Mode.POLLING_DAY, health=("up", "up"), active="a"):
+def beat(
+    seq=1, at_s=0, *, boot=BOOT, mode=Mode.POLLING_DAY, health=("up", "up"), active="a"
+):
     t_ms = T0 + at_s * 1000
     uplinks = tuple(
         Reading(name, Health(state), 10, 1, 40.0)
@@ -104,7 +106,9 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("steps", "at_s", "want", "counted"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    ("steps", "at_s", "want", "counted"), CASES.values(), ids=CASES
+)
 def test_presence(steps, at_s, want, counted):
     state = play(*steps, (at_s, None))
     assert (state.presence.value, state.condition.value) == (want, counted)
@@ -112,7 +116,9 @@ def test_presence(steps, at_s, want, counted):
 
 def test_old_records_do_not_change_what_is_shown():
     newest = beat(seq=5, at_s=50)
-    state = play((0, BIRTH), (50, newest), (51, beat(seq=3, at_s=30, health=("down", "up"))))
+    state = play(
+        (0, BIRTH), (50, newest), (51, beat(seq=3, at_s=30, health=("down", "up")))
+    )
     assert state.beat == newest
     assert [p.t_ms for p in state.memory["a"].probes] == [T0 + 30_000, T0 + 50_000]
     of_old_boot = beat(seq=900, at_s=52, boot=OLD_BOOT, health=("down", "down"))
@@ -128,7 +134,10 @@ def test_the_birth_names_the_boot_that_counts():
 SINCE = {
     "fine since its heartbeat": (((0, beat()), (9, None)), 0),
     "still fine": (((0, beat()), (10, beat(2, 10)), (20, beat(3, 20))), 0),
-    "degraded since that heartbeat": (((0, beat()), (10, beat(2, 9, health=("up", "down")))), 9),
+    "degraded since that heartbeat": (
+        ((0, beat()), (10, beat(2, 9, health=("up", "down")))),
+        9,
+    ),
     "overdue since it was judged": (((0, beat()), (31, None), (40, None)), 31),
     "offline since the will": (((0, BIRTH), (1, beat()), (7, WILL), (9, None)), 7),
 }
@@ -147,7 +156,11 @@ def test_deaf_time_is_not_silence():
     assert presence.presence(state, hearing.read(hour_ms), LIMITS) is Presence.ONLINE
     hearing = hearing.start(hour_ms)
     assert hearing.read(hour_ms + 24_000) == 29_000
-    for after_s, want in ((24, Presence.ONLINE), (25, Presence.OVERDUE), (115, Presence.OFFLINE)):
+    for after_s, want in (
+        (24, Presence.ONLINE),
+        (25, Presence.OVERDUE),
+        (115, Presence.OFFLINE),
+    ):
         heard = hearing.read(hour_ms + after_s * 1000)
         assert presence.presence(state, heard, LIMITS) is want
 
@@ -207,6 +220,8 @@ def test_whatever_comes_the_verdict_follows_from_the_facts(steps):
     if state.condition is Condition.FINE:
         assert state.presence is Presence.ONLINE
         assert all(u.health is Health.UP for u in state.beat.uplinks)
-    assert (state.condition is Condition.OFFLINE) == (state.presence is Presence.OFFLINE)
+    assert (state.condition is Condition.OFFLINE) == (
+        state.presence is Presence.OFFLINE
+    )
     again = district.judge(state, Moment(T0 + at_s * 1000, at_s * 1000), LIMITS)
     assert again == replace(state)

@@ -101,7 +101,8 @@ def test_a_batch_is_stored_whole_or_not_at_all(store, reader, simulate, monkeypa
     failing = (site.topic("heartbeat"), site.heartbeat())
 
     def full(*_):
-        raise sqlite3.OperationalError("database or disk is full")
+        message = "database or disk is full"
+        raise sqlite3.OperationalError(message)
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "save_states", full)

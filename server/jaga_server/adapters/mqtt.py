@@ -82,6 +82,7 @@ class Consumer:
         self._filters = _filters(region, settings.share)
         self._generation = 0
         self._acks: collections.deque[Token] = collections.deque()
+        self._client = self._build()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -90,7 +91,6 @@ class Consumer:
         self._ended: str | None = None
         self._subscribed = False
         self._told: set[str] = set()
-        self._client = self._build()
         self._thread = threading.Thread(target=self._main, name="mqtt", daemon=True)
 
     # Called from other threads.

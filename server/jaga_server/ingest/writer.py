@@ -38,13 +38,15 @@ log = logging.getLogger(__name__)
 BATCH = 500
 BATCH_WAIT_S = 0.05
 TICK_S = 1.0
-"""How often silence is judged and the hearing clock kept."""
+"""How often silence is judged."""
+HEARD_KEPT_MS = 5000
+"""A killed collector loses at most this much of the hearing clock."""
 RETRY_CAP_S = 10.0
 TOLD = 5000
 
 
 class Writer:
-    """Takes messages from `inbox_queue` until it is told to stop."""
+    """Takes messages from `inbox` until it is told to stop."""
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Writer:
         self._commit_seconds = commit_seconds
         memory = store.remember()
         self._hearing = Hearing(memory.heard_ms)
+        self._heard_kept = memory.heard_ms
         self._last_message_ms = memory.last_message_ms
         now_ms = clock.wall_ms()
         self.states: dict[str, SiteState] = {
@@ -88,6 +91,10 @@ class Writer:
 
     def start(self) -> None:
         self._thread.start()
+
+    def known(self) -> Update:
+        """Return all that the database knew; for before the start only."""
+        return self._update(self.states, [])
 
     def hear(self, *, connected: bool) -> None:
         """Tell whether the collector is connected and subscribed."""
@@ -123,7 +130,6 @@ class Writer:
 
     def _run(self) -> None:
         last_tick_s = clock.monotonic_s()
-        self._publish(self._update(self.states, []))
         while not self._abandon.is_set():
             batch = self._take(last_tick_s + TICK_S)
             if batch:
@@ -273,17 +279,19 @@ class Writer:
         )
 
     def _tick(self) -> None:
+        """Judge silence; keep what changed and, now and then, the hearing clock."""
         moment = self._moment()
         changed = district.due(self.states, moment, self._thresholds)
-
-        def keep() -> None:
-            with self._store.transaction():
-                self._store.save_states(changed)
-                self._store.save_hearing(moment.heard, self._last_message_ms)
-
-        try:
-            keep()
-        except StoreError as error:
-            log.debug("tick not kept reason=%s", error)
+        if changed or moment.heard - self._heard_kept >= HEARD_KEPT_MS:
+            try:
+                with self._store.transaction():
+                    self._store.save_states(changed)
+                    self._store.save_hearing(moment.heard, self._last_message_ms)
+            except StoreError as error:
+                # The next tick finds the same; the next batch tells the operator.
+                log.debug("tick not kept reason=%s", error)
+                changed = {}
+            else:
+                self._heard_kept = moment.heard
         self.states.update(changed)
         self._publish(self._update(changed, []))
