@@ -55,19 +55,19 @@ def wait_active(stage, view, uplink, timeout_s=60):
     assert view.wait(seen, timeout_s), f"{uplink} did not come to carry the site"
 
 
-def decision_after(stage, view, told, rule, timeout_s=30):
+def decision_after(stage, view, told, rules, timeout_s=30):
     def seen(v):
         return next(
             (
                 e
                 for e in v.events[told:]
-                if e["site"] == stage.site and e["rule"] == rule
+                if e["site"] == stage.site and e["rule"] in rules
             ),
             None,
         )
 
     found = view.wait(seen, timeout_s)
-    assert found, f"the collector heard of no {rule}"
+    assert found, f"the collector heard of no {rules}"
     return found
 
 
@@ -86,7 +86,7 @@ def test_an_uplink_dies_and_the_phone_hardly_notices(stage, view, phone, fault):
     act, longest_s = fault
     told = len(view.events)
     effect = act(stage.lab.uplinks[TELKOMSEL])
-    moved = decision_after(stage, view, told, "failover")
+    moved = decision_after(stage, view, told, {"failover"})
     assert (moved["old"], moved["new"]) == (TELKOMSEL, INDOSAT)
     phone.wait_good(INDOSAT, since_s=effect.at_s)
     until_s = boottime_s() + 3
@@ -97,15 +97,17 @@ def test_an_uplink_dies_and_the_phone_hardly_notices(stage, view, phone, fault):
 
 def test_loss_is_found_and_left(stage, view):
     told = len(view.events)
-    stage.lab.uplinks[TELKOMSEL].loss(0.5)
-    moved = decision_after(stage, view, told, "switchover", timeout_s=90)
+    # Each way: a third of all round trips. Told by the loss test, or by a race lost.
+    stage.lab.uplinks[TELKOMSEL].loss(0.2)
+    moved = decision_after(stage, view, told, {"failover", "switchover"}, timeout_s=90)
     assert moved["old"] == TELKOMSEL
 
 
 def test_standing_delay_is_found_and_left(stage, view):
     told = len(view.events)
-    stage.lab.uplinks[TELKOMSEL].latency(1500)
-    moved = decision_after(stage, view, told, "switchover", timeout_s=90)
+    # Each way: a round trip of 1.4 s. Idle, it may be told by silence or by its delay.
+    stage.lab.uplinks[TELKOMSEL].latency(700)
+    moved = decision_after(stage, view, told, {"failover", "switchover"}, timeout_s=90)
     assert moved["old"] == TELKOMSEL
 
 
@@ -113,13 +115,13 @@ def test_a_killed_agent_leaves_the_traffic_flowing(stage, phone):
     from_s = boottime_s()
     stage.agent.send_signal(signal.SIGKILL)
     stage.agent.wait(5)
-    phone.wait_good(TELKOMSEL, since_s=boottime_s() + 3)
+    phone.wait_good(TELKOMSEL, since_s=boottime_s() + 5)
     dead = phone.summary(from_s, boottime_s() - 2.1)
     assert dead.attempts > 20
     assert dead.bad_attempts == 0
     from_s = boottime_s()
     stage.start_agent()
-    phone.wait_good(TELKOMSEL, since_s=boottime_s() + 3)
+    phone.wait_good(TELKOMSEL, since_s=boottime_s() + 5)
     restarted = phone.summary(from_s, boottime_s() - 2.1)
     assert restarted.attempts > 20
     assert restarted.bad_attempts == 0
@@ -138,7 +140,7 @@ def test_with_the_agent_dead_the_kernel_still_fails_over_on_carrier_loss(stage, 
 def test_no_record_is_lost_over_outage_kill_and_broker_restart(stage, view):
     told = len(view.events)
     stage.lab.uplinks[TELKOMSEL].blackhole()
-    decision_after(stage, view, told, "failover")
+    decision_after(stage, view, told, {"failover"})
     stage.agent.send_signal(signal.SIGKILL)
     stage.agent.wait(5)
     stage.start_agent()
@@ -175,9 +177,7 @@ def test_status_is_what_a_technician_reads(stage):
 
 def test_a_second_agent_is_refused(stage):
     config = stage.directory / "agent" / "agent.toml"
-    second = stage.lab.pi.run(
-        [str(BIN / "jaga-agent"), "run", "--config", str(config)], check=False
-    )
+    second = stage.lab.pi.run([str(BIN / "jaga-agent"), "run", "--config", str(config)])
     assert second.returncode == 1
     assert "another jaga-agent is running" in second.stderr
 
@@ -207,7 +207,7 @@ def test_the_lab_agents_configuration_is_right(stage, tmp_path):
     config = tmp_path / "agent.toml"
     config.write_text(agent_config(stage.site, tmp_path, (2, 4)))
     checked = stage.lab.pi.run(
-        [str(BIN / "jaga-agent"), "check-config", "--config", str(config)], check=False
+        [str(BIN / "jaga-agent"), "check-config", "--config", str(config)]
     )
     assert checked.returncode == 0, checked.stderr
     outside = subprocess.run(
