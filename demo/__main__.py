@@ -101,7 +101,7 @@ class Story:
 
     def _wait_online(self, stage: Stage, view: View) -> None:
         self.say(f"waiting until all {stage.total} sites are online on the page")
-        if not view.wait(lambda v: v.summary.get("online", 0) >= stage.total, ONLINE_S):
+        if not view.wait(lambda v: v.all_online(stage.total), ONLINE_S):
             stage.check()
             online = view.summary.get("online", 0)
             msg = f"only {online} of {stage.total} sites online after {ONLINE_S:.0f} s"

@@ -30,15 +30,15 @@ class Screen:
 
     def __init__(self, page: Page, base: str) -> None:
         self.page = page
-        self._base = base
+        self.base = base
 
     def open_site(self, site: str) -> None:
         """Go to a site's own page."""
-        self.page.goto(f"{self._base}/site/{site}")
+        self.page.goto(f"{self.base}/site/{site}")
 
     def open_district(self) -> None:
         """Go to the first screen."""
-        self.page.goto(f"{self._base}/")
+        self.page.goto(f"{self.base}/")
 
     def shows(self, test_id: str, text: str, timeout_s: float) -> bool:
         """Return whether an element comes to show the text within the time."""

@@ -47,6 +47,9 @@ export function narrate(event: EventView, site: SiteView | undefined, t: Transla
       if (event.new === "degraded") {
         return { sentence: t("event.health.degraded", { uplink }), tone: "warn" };
       }
+      if (event.new === "up" && event.old === "unknown") {
+        return { sentence: t("event.health.first", { uplink }), tone: "plain" };
+      }
       if (event.new === "up") {
         return { sentence: t("event.health.up", { uplink }), tone: "good" };
       }

@@ -39,6 +39,15 @@ export function gapInstants(t_s: readonly number[], threshold: number): number[]
   return holes;
 }
 
+/** The uplinks in the site's own order, so that each has one colour on the whole page. */
+export function inSiteOrder(series: Series, names: readonly string[]): Series {
+  const rank = (uplink: UplinkSeries) => {
+    const at = names.indexOf(uplink.name);
+    return at < 0 ? names.length : at;
+  };
+  return { ...series, uplinks: [...series.uplinks].sort((a, b) => rank(a) - rank(b)) };
+}
+
 /**
  * Puts every uplink on one axis. In the result null is "nothing was measured" and
  * breaks the line; undefined is "this uplink has no sample at this instant" and does not.

@@ -16,6 +16,7 @@ describe("in plain words", () => {
     [{ rule: null, old: null }, "memakai XL", "uses XL"],
     [{ rule: "failover", new: null }, "pindah dari Telkomsel ke XL", "moved from Telkomsel to XL"],
     [{ kind: "health", uplink: "xl", old: "up", new: "down" }, "XL terputus", "XL is down"],
+    [{ kind: "health", uplink: "xl", old: "unknown", new: "up" }, "XL bekerja", "XL works"],
     [{ kind: "health", uplink: "xl", old: "down", new: "up" }, "XL kembali baik", "XL is up again"],
     [{ kind: "started" }, "Jaga mulai berjalan", "Jaga started"],
     [{ kind: "powercut" }, "powercut", "powercut"],

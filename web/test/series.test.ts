@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Series, UplinkSeries } from "../src/api";
-import { activeSpans, alignSeries, gapThreshold } from "../src/series";
+import { activeSpans, alignSeries, gapThreshold, inSiteOrder } from "../src/series";
 
 function column(name: string, t_s: number[], change: Partial<UplinkSeries> = {}): UplinkSeries {
   return {
@@ -72,4 +72,11 @@ it("tells which uplink carried the site when, and not across a gap", () => {
     { uplink: 1, from_s: 200, to_s: 210 },
     { uplink: 0, from_s: 210, to_s: 210 },
   ]);
+});
+
+it("uplinks stand in the site's order, so that colours agree with the cards", () => {
+  const given = series([column("a", [1]), column("b", [1]), column("c", [1])]);
+  const names = inSiteOrder(given, ["c", "a"]).uplinks.map((uplink) => uplink.name);
+  expect(names).toEqual(["c", "a", "b"]);
+  expect(given.uplinks.map((uplink) => uplink.name)).toEqual(["a", "b", "c"]);
 });

@@ -124,6 +124,7 @@ export const en: Record<Key, string> = {
   "event.failback": "returned from {from} to {to}",
   "event.switchover": "was switched from {from} to {to}",
   "event.decision": "uses {to}",
+  "event.health.first": "{uplink} works",
   "event.health.up": "{uplink} is up again",
   "event.health.degraded": "{uplink} is degraded",
   "event.health.down": "{uplink} is down",

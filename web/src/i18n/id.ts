@@ -122,6 +122,7 @@ export const id = {
   "event.failback": "kembali dari {from} ke {to}",
   "event.switchover": "dialihkan dari {from} ke {to}",
   "event.decision": "memakai {to}",
+  "event.health.first": "{uplink} bekerja",
   "event.health.up": "{uplink} kembali baik",
   "event.health.degraded": "{uplink} terganggu",
   "event.health.down": "{uplink} terputus",

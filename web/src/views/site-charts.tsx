@@ -4,7 +4,7 @@ import { getSeries, type EventView, type Series, type SiteView } from "../api";
 import { formatDuration } from "../format";
 import { uplinkLabel } from "../narrate";
 import { RANGES, RANGE_MS, type Range } from "../route";
-import { activeSpans, alignSeries } from "../series";
+import { activeSpans, alignSeries, inSiteOrder } from "../series";
 import { language, navigate, route, serverNow, theme, words } from "../store";
 import type { ChartInput, SiteChart } from "./charts";
 
@@ -69,10 +69,12 @@ function Chart({ kind, input }: { kind: "rtt" | "loss"; input: ChartInput }) {
 export function SiteCharts({ site, events }: { site: SiteView; events: readonly EventView[] }) {
   const t = words.value;
   const range = route.value.range;
-  const { series, failed } = useSeries(site.site, range);
+  const { series: fetched, failed } = useSeries(site.site, range);
   const words_ = language.value;
+  const order = site.uplinks.map((uplink) => uplink.name).join("\n");
   const input = useMemo<ChartInput | null>(() => {
-    if (!series) return null;
+    if (!fetched) return null;
+    const series = inSiteOrder(fetched, order.split("\n"));
     return {
       columns: alignSeries(series),
       spans: activeSpans(series),
@@ -82,7 +84,7 @@ export function SiteCharts({ site, events }: { site: SiteView; events: readonly 
       labels: series.uplinks.map((uplink) => uplinkLabel(site, uplink.name)),
       language: words_,
     };
-  }, [series, events, words_]);
+  }, [fetched, order, events, words_]);
   const nothing = input !== null && input.columns.t_s.length === 0;
   return (
     <section class="panel charts" aria-labelledby="charts-title">
@@ -114,8 +116,8 @@ export function SiteCharts({ site, events }: { site: SiteView; events: readonly 
             <span>{t("site.chart_mark")}</span>
             <span>{t("site.chart_gap")}</span>
             <span>
-              {series && series.bucket_s > 0
-                ? t("site.chart_bucket", { duration: formatDuration(series.bucket_s * 1000, t) })
+              {fetched && fetched.bucket_s > 0
+                ? t("site.chart_bucket", { duration: formatDuration(fetched.bucket_s * 1000, t) })
                 : t("site.chart_raw")}
             </span>
           </p>
