@@ -115,6 +115,15 @@ def _check(arguments: argparse.Namespace) -> int:
             )
         if missing:
             return 1
+    for key in ("ca", "cert", "key"):
+        file = getattr(loaded.mqtt, key)
+        if file is not None and not Path(file).is_file():
+            print(
+                f"jaga-agent: {arguments.config}: mqtt.{key}: there is no file {file}; "
+                "copy it there, or mend the path",
+                file=sys.stderr,
+            )
+            return 1
     ways = ", ".join(f"{u.name} ({u.device})" for u in loaded.by_preference)
     print(f"{arguments.config}: right (hash {digest})")
     print(
