@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lab.broker import Broker
 
 PREFIX = "jaga"
-FOLLOWED = '"$@" & trap "kill $!" TERM; wait'
+FOLLOWED = '"$@" & trap "kill $! 2>/dev/null" TERM; wait'
 """A shell that hands our death on: dnsmasq sets its credentials, at which the kernel
 forgets PR_SET_PDEATHSIG (prctl(2))."""
 
