@@ -32,7 +32,7 @@ test: setup ## every test, in real network namespaces, broker and browser (as ro
 	@$(BIN)/python -m pytest --junitxml=artifacts/junit.xml $(ARGS)
 
 .PHONY: check
-check: venv ## the inner habit: format, lint, types, import rules, fast tests
+check: setup ## the inner habit: format, lint, types, import rules, fast tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy

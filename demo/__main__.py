@@ -83,7 +83,7 @@ class Story:
             self._wait_online(stage, view)
             phone = stage.lab.phone.start()
             self.say("phone: opens a connection to Sirekap each 50 ms, and uploads")
-            with chromium(stage.base) as screen:
+            with chromium(stage.base, stage.directory) as screen:
                 screen.open_site(stage.site)
                 if not screen.shows(f"site-active-{stage.site}", VICTIM, PAGE_S * 2):
                     msg = f"the page does not show {VICTIM} carrying {stage.site}"
@@ -226,16 +226,29 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     arguments.data = arguments.data.resolve()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         _require(arguments.data)
         return Story(arguments).run()
     except (DemoError, LabError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except _Ended as end:
         print("demo: ended; nothing is left behind", file=sys.stderr)
-        return 130
+        return 128 + int(end.args[0])
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal asked for the end; its argument is the signal's number."""
+
+
+def _interrupt(signal_number: int, _frame: object) -> None:
+    """End in order; a second Ctrl-C must not end the taking down half-way."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    print("\ndemo: taking everything down …", file=sys.stderr, flush=True)
+    raise _Ended(signal_number)
 
 
 def _require(data: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from playwright.sync_api import Error, sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Page
 
@@ -51,14 +53,23 @@ class Screen:
 
 
 @contextmanager
-def chromium(base: str) -> Iterator[Screen]:
-    """Open Debian's Chromium, headless; raises playwright's Error if it cannot start."""
+def chromium(base: str, directory: Path) -> Iterator[Screen]:
+    """Open Debian's Chromium, headless; raises playwright's Error if it cannot start.
+
+    Chromium leaves its temporary files when it is ended: they go to `directory`.
+    """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=list(ARGUMENTS)
+            executable_path=CHROMIUM,
+            args=list(ARGUMENTS),
+            env={**os.environ, "TMPDIR": str(directory)},
+            # A Ctrl-C reaches playwright's driver too: the end is ours to order.
+            handle_sigint=False,
         )
         try:
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             yield Screen(page, base)
         finally:
-            browser.close()
+            # A signal to the whole process group may have ended it before us.
+            with suppress(Error):
+                browser.close()

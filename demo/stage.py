@@ -19,6 +19,7 @@ import httpx
 
 from demo.district import read_sites
 from lab import Lab
+from lab.namespace import outlived_by_us
 from lab.topology import BROKER, PING_TARGETS, UPLINKS
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Stage:
             f'[web]\nhost = "127.0.0.1"\nport = {self._port}\n'
         )
         arguments = [BIN / "jaga-collector", "run", "--config", config]
-        self._start("jaga-collector", arguments, subprocess.Popen)
+        self._start("jaga-collector", arguments, _popen)
         self._wait(
             "jaga-collector", lambda: self.get("/api/1/summary")["broker_connected"]
         )
@@ -165,7 +166,7 @@ class Stage:
             f"--region={REGION}",
             f"--limit={others}",
         ]
-        self._start("fleet", arguments, subprocess.Popen)
+        self._start("fleet", arguments, _popen)
         self._say(f"district: {others} simulated sites publish over the same broker")
 
     def start_agent(self) -> None:
@@ -248,6 +249,11 @@ def lab_site(sites: Path) -> str:
             return site.site
     msg = f"{sites}: no polling site has the lab's providers {', '.join(wanted)}"
     raise DemoError(msg)
+
+
+def _popen(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program on this machine that does not outlive the demo."""
+    return subprocess.Popen(outlived_by_us(argv), **options)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

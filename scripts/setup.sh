@@ -19,11 +19,12 @@ STATIC=server/jaga_server/web/static
 
 PYTHON_MINOR_MIN=11
 DEBIAN_PYTHON=(python3 python3-venv)
-# What the demo and the tests run for real: kernel tools, broker, DNS and DHCP, browser.
-DEBIAN_ALL=("${DEBIAN_PYTHON[@]}" iproute2 nftables iputils-ping openssl mosquitto
-  dnsmasq-base chromium fonts-dejavu-core)
+# What the demo and the tests run for real: kernel tools, broker, DNS, browser.
+DEBIAN_ALL=("${DEBIAN_PYTHON[@]}" iproute2 nftables iputils-ping conntrack curl procps
+  openssl mosquitto mosquitto-clients dnsmasq-base chromium fonts-dejavu-core)
 # The same by command, for systems without dpkg.
-COMMANDS_ALL=(ip nft ping openssl mosquitto dnsmasq chromium)
+COMMANDS_ALL=(ip nft ping conntrack curl sysctl openssl mosquitto mosquitto_sub dnsmasq
+  chromium)
 
 die() {
   printf 'set-up: %s\n' "$*" >&2

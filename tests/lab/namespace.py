@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ PACKAGES = {
     "ip": "iproute2",
     "nft": "nftables",
     "ping": "iputils-ping",
+    "setpriv": "util-linux",
     "mosquitto": "mosquitto",
     "dnsmasq": "dnsmasq-base",
 }
@@ -74,6 +76,20 @@ def command(argv: Sequence[str], text: str | None = None) -> str:
     return done.stdout
 
 
+def outlived_by_us(argv: Sequence[str]) -> list[str]:
+    """Return the command line whose process gets SIGTERM when we die, even by SIGKILL.
+
+    The kernel's word for it is PR_SET_PDEATHSIG (prctl(2)). It counts the end of the
+    *thread* that starts the program as our end, so from any other thread than the main
+    one nothing is asked for, and the next lab's sweep has to do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return list(argv)
+    setpriv = find("setpriv") or "setpriv"
+    program = find(argv[0]) or argv[0]
+    return [setpriv, "--pdeathsig", "TERM", "--", program, *argv[1:]]
+
+
 class Namespace:
     """One network namespace by name; programs can be run in it."""
 
@@ -110,7 +126,7 @@ class Namespace:
         """
         options.setdefault("stdin", subprocess.DEVNULL)
         options["start_new_session"] = True
-        process = subprocess.Popen(self.argv(argv), **options)
+        process = subprocess.Popen(self.argv(outlived_by_us(argv)), **options)
         self.processes.append(process)
         return process
 

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from lab.broker import Broker
 
 PREFIX = "jaga"
+FOLLOWED = '"$@" & trap "kill $! 2>/dev/null" TERM; wait'
+"""A shell that hands our death on: dnsmasq sets its credentials, at which the kernel
+forgets PR_SET_PDEATHSIG (prctl(2))."""
 
 
 class Lab:
@@ -208,7 +211,8 @@ class Lab:
         _together(work)
 
     def _start_services(self) -> None:
-        if find("dnsmasq"):
+        dnsmasq = find("dnsmasq")
+        if dnsmasq:
             names = {
                 "sirekap-web.kpu.go.id": topology.SIREKAP,
                 "kpu.go.id": topology.SIREKAP,
@@ -216,7 +220,7 @@ class Lab:
             }
             self.internet.popen(
                 [
-                    "dnsmasq",
+                    *("sh", "-c", FOLLOWED, "sh", dnsmasq),
                     "--keep-in-foreground",
                     "--conf-file=/dev/null",
                     "--pid-file=",
