@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
-from demo.district import read_sites
+from jaga_server import site_list
 from lab import Lab
 from lab.topology import BROKER, PING_TARGETS, UPLINKS
 
@@ -150,7 +150,7 @@ class Stage:
         self._say(f"collector: jaga-collector runs; its page is at {self.base}")
 
     def _start_fleet(self) -> None:
-        sites = read_sites(self._data / "kutim-sites.csv")
+        sites = site_list.read(self._data / "kutim-sites.csv")
         others = len(sites) - 1 if self._fleet is None else self._fleet
         self.total = others + 1
         if others == 0:
@@ -243,7 +243,7 @@ def agent_config(site: str, home: Path, hold_down_s: tuple[float, float]) -> str
 def lab_site(sites: Path) -> str:
     """Return the first polling site of the list whose providers are the lab's."""
     wanted = tuple(PROVIDERS.values())
-    for site in read_sites(sites):
+    for site in site_list.read(sites):
         if site.providers == wanted and site.site.startswith("tps-"):
             return site.site
     msg = f"{sites}: no polling site has the lab's providers {', '.join(wanted)}"

@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 from demo.broker import LabBroker, free_port
 from jaga_agent.wire.messages import Event, Heartbeat, Status, decode
 from jaga_agent.wire.topics import parse, subscription
+from jaga_server import site_list
 
 ROOT = Path(__file__).parents[2]
 KINDS = {"heartbeat": Heartbeat, "event": Event, "status": Status}
@@ -98,12 +99,13 @@ def ear(broker):
 @pytest.fixture
 def sites(directory):
     path = directory / "sites.csv"
-    rows = ["site_id,name,kecamatan,uplink1,uplink2,uplink3"]
+    rows = [",".join(site_list.COLUMNS)]
     for number in range(701):
         kecamatan = ("Sangatta Utara", "Bengalon", "Busang")[number % 3]
         second = ("XL", "Indosat")[number % 2]
         third = ("", "Telkom", "Starlink")[number % 3]
-        rows.append(f"tps-{number:03},TPS,{kecamatan},Telkomsel,{second},{third}")
+        uplinks = f"Telkomsel,{second},{third}"
+        rows.append(f"tps-{number:03},TPS,umum,,{kecamatan},,,,{uplinks}")
     path.write_text("\n".join(rows) + "\n")
     return path
 
@@ -250,9 +252,9 @@ def test_a_broker_restart_loses_no_record(broker, ear, sites):
 
 
 def test_the_same_seed_makes_the_same_district(sites):
-    from demo.district import Moment, SimulatedSite, read_sites, weather
+    from demo.district import Moment, SimulatedSite, weather
 
-    listed = read_sites(sites)
+    listed = site_list.read(sites)
     assert len(listed) == 701
     assert listed[0].providers == ("Telkomsel", "XL")
 
@@ -266,9 +268,9 @@ def test_the_same_seed_makes_the_same_district(sites):
 
 
 def test_a_site_always_tells_why_it_moved(sites):
-    from demo.district import Moment, SimulatedSite, read_sites, weather
+    from demo.district import Moment, SimulatedSite, weather
 
-    listed = read_sites(sites)
+    listed = site_list.read(sites)
     over = weather(listed, 3)
     rules = set()
     for one in listed[:60]:
