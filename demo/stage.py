@@ -126,9 +126,7 @@ class Stage:
         )
 
     def _start_broker(self) -> None:
-        template = ROOT / "deploy" / "mosquitto" / "jaga-lab.conf"
-        text = template.read_text(encoding="utf-8").replace("@USER@", "root")
-        self.broker = self.lab.start_broker(text)
+        self.broker = self.lab.start_broker()
         self._stack.callback(self.broker.stop)
         self._say("broker: Mosquitto runs")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import signal
 import socket
@@ -68,43 +67,6 @@ def ended(process, number=signal.SIGTERM, timeout_s=20):
             process.kill()
             process.wait(5)
     return process.returncode
-
-
-class Broker:
-    """A Mosquitto on a random loopback port."""
-
-    def __init__(self, folder, options=""):
-        self.port = free_port()
-        self._folder = folder
-        user = "user root\n" if os.geteuid() == 0 else ""
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\n{user}"
-            f"persistence true\npersistence_location {folder}/\nmax_queued_messages 0\n"
-            f"log_type error\n{options}"
-        )
-        self.process = None
-
-    def start(self):
-        with (self._folder / "mosquitto.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                ["mosquitto", "-c", self._config],
-                stdout=log,
-                stderr=log,
-            )
-        until(self._answers, "mosquitto answers")
-
-    def _answers(self):
-        if self.process.poll() is not None:
-            pytest.fail((self._folder / "mosquitto.log").read_text())
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return True
-        return False
-
-    def stop(self, number=signal.SIGTERM):
-        if self.process is not None:
-            ended(self.process, number)
 
 
 @dataclass

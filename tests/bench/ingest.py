@@ -21,13 +21,13 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from collector_lab import (
-    Broker,
     CollectorProcess,
     Publisher,
     SimulatedSite,
     Stream,
     until,
 )
+from lab import Broker
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(
@@ -106,7 +106,7 @@ def live(room, broker, district, seconds=30):
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
     with tempfile.TemporaryDirectory(prefix="jaga-bench-") as folder:
-        broker = Broker(Path(folder))
+        broker = Broker(Path(folder), options="max_queued_messages 0\n")
         room = CollectorProcess(
             Path(folder), broker.port, sites=DATA / "kutim-sites.csv"
         )

@@ -17,10 +17,10 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from demo.broker import LabBroker, free_port
 from jaga_agent.wire.messages import Event, Heartbeat, Status, decode
 from jaga_agent.wire.topics import parse, subscription
 from jaga_server import site_list
+from lab import Broker
 
 ROOT = Path(__file__).parents[2]
 KINDS = {"heartbeat": Heartbeat, "event": Event, "status": Status}
@@ -85,7 +85,7 @@ def directory():
 
 @pytest.fixture
 def broker(directory):
-    with LabBroker(directory, port=free_port()) as running:
+    with Broker(directory) as running:
         yield running
 
 
@@ -157,7 +157,7 @@ def assert_no_holes(records):
 
 @pytest.mark.slow
 def test_a_district_of_701_comes_online_and_counts_without_a_hole(broker, ear, sites):
-    options = ("--socket", broker.socket, "--interval", 4, "--connect-within", 3)
+    options = ("--socket", broker.socket_path, "--interval", 4, "--connect-within", 3)
     with fleet(sites, *options, "--report", 1) as running:
         running.wait_connected(30)
         wait_until(lambda: len(ear.status) == 701, 10, "701 retained statuses")
@@ -205,7 +205,7 @@ def test_a_district_of_701_comes_online_and_counts_without_a_hole(broker, ear, s
 def test_a_killed_fleet_leaves_its_wills(broker, ear, sites, transport):
     where = {
         "tcp": ("--host", broker.address, "--port", broker.port),
-        "unix": ("--socket", broker.socket),
+        "unix": ("--socket", broker.socket_path),
     }[transport]
     options = ("--limit", 20, "--interval", 1, "--connect-within", 0.5)
     with fleet(sites, *where, *options, "--will-delay", 1) as running:
@@ -228,7 +228,9 @@ def test_a_killed_fleet_leaves_its_wills(broker, ear, sites, transport):
 @pytest.mark.slow
 def test_a_broker_restart_loses_no_record(broker, ear, sites):
     options = ("--limit", 40, "--interval", 1, "--connect-within", 0.5)
-    with fleet(sites, "--socket", broker.socket, *options, "--report", 1) as running:
+    with fleet(
+        sites, "--socket", broker.socket_path, *options, "--report", 1
+    ) as running:
         running.wait_connected(20)
         broker.stop()
         while running.report()["connected"]:

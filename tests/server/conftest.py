@@ -10,13 +10,13 @@ import pytest
 
 from collector_lab import (
     ROOT,
-    Broker,
     CollectorProcess,
     Publisher,
     SimulatedSite,
     Stream,
     until,
 )
+from lab import Broker
 
 # The machine is shared: a slow example is not a wrong one.
 hypothesis.settings.register_profile("shared-machine", deadline=None)
@@ -41,8 +41,7 @@ def make_broker(tmp_path):
 
     def make(options=""):
         folder = tmp_path / f"broker-{secrets.token_hex(3)}"
-        folder.mkdir()
-        brokers.append(Broker(folder, options))
+        brokers.append(Broker(folder, options=options))
         return brokers[-1]
 
     yield make
