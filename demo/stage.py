@@ -19,6 +19,7 @@ import httpx
 
 from jaga_server import site_list
 from lab import Lab
+from lab.namespace import end, popen
 from lab.topology import BROKER, PING_TARGETS, UPLINKS
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Stage:
             f'[web]\nhost = "127.0.0.1"\nport = {self._port}\n'
         )
         arguments = [BIN / "jaga-collector", "run", "--config", config]
-        self._start("jaga-collector", arguments, subprocess.Popen)
+        self._start("jaga-collector", arguments, popen)
         self._wait(
             "jaga-collector", lambda: self.get("/api/1/summary")["broker_connected"]
         )
@@ -163,7 +164,7 @@ class Stage:
             f"--region={REGION}",
             f"--limit={others}",
         ]
-        self._start("fleet", arguments, subprocess.Popen)
+        self._start("fleet", arguments, popen)
         self._say(f"district: {others} simulated sites publish over the same broker")
 
     def start_agent(self) -> None:
@@ -181,22 +182,19 @@ class Stage:
         self,
         name: str,
         arguments: list[Any],
-        popen: Callable[..., subprocess.Popen[bytes]],
+        start: Callable[..., subprocess.Popen[bytes]],
     ) -> subprocess.Popen[bytes]:
         log = self.directory / f"{name}.log"
         with log.open("ab") as file:
-            process = popen(
+            process = start(
                 [str(a) for a in arguments],
-                stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
                 cwd=ROOT,
-                # Ctrl-C is for the demo, which ends its children in order.
-                start_new_session=True,
             )
         self._running = [r for r in self._running if r[0] != name]
         self._running.append((name, process, log))
-        self._stack.callback(_end, process)
+        self._stack.callback(end, [process], 8)
         return process
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
@@ -246,17 +244,6 @@ def lab_site(sites: Path) -> str:
             return site.site
     msg = f"{sites}: no polling site has the lab's providers {', '.join(wanted)}"
     raise DemoError(msg)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(8)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _last_words(name: str, process: subprocess.Popen[bytes], log: Path) -> str:

@@ -1,4 +1,4 @@
-"""Real things to try a collector with: a Mosquitto, simulated sites, a process, a page.
+"""Real things to try a collector with: scripted sites, a publisher, a process, a page.
 
 Whoever starts one stops it; the fixtures in `tests/server/conftest.py` do.
 """
@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import paho.mqtt.client as paho
@@ -34,27 +33,11 @@ from jaga_agent.wire.messages import (
     UplinkIdentity,
     encode,
 )
+from jaga_server.site_list import COLUMNS
+from support.ports import free_port
+from support.waiting import until
 
-ROOT = Path(__file__).resolve().parents[1]
 REGION = "6408"
-
-
-def until(condition, what, deadline_s=15.0):
-    """Poll until `condition()` is true and return it; fail saying `what`."""
-    end = time.monotonic() + deadline_s  # noqa: TID251 (a test's deadline)
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:  # noqa: TID251 (a test's deadline)
-            pytest.fail(f"not within {deadline_s} s: {what}")
-        time.sleep(0.02)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ended(process, number=signal.SIGTERM, timeout_s=20):
@@ -70,8 +53,8 @@ def ended(process, number=signal.SIGTERM, timeout_s=20):
 
 
 @dataclass
-class SimulatedSite:
-    """Makes what an agent would send; counts like one."""
+class ScriptedSite:
+    """Makes what a test wants an agent to send; counts like one."""
 
     site: str
     boot: bytes = field(default_factory=lambda: secrets.token_bytes(8))
@@ -188,7 +171,6 @@ class Publisher:
 
 
 SITES = ("tps-6408012001-001", "tps-6408012001-002", "kpu-kutim")
-HEADER = "site_id,name,kind,desa,kecamatan,desa_code,lat,lon,uplink1,uplink2,uplink3"
 
 
 class CollectorProcess:
@@ -207,7 +189,7 @@ class CollectorProcess:
                 "Telkomsel,Indosat,"
                 for site in SITES
             ]
-            sites.write_text("\n".join([HEADER, *rows]) + "\n")
+            sites.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
         self.config.write_text(
             f'[collector]\nregion = "{REGION}"\ndistrict = "Kutai Timur"\n'
             f'sites = "{sites}"\n'

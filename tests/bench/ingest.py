@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 import tempfile
 import time
@@ -23,16 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from collector_lab import (
     CollectorProcess,
     Publisher,
-    SimulatedSite,
+    ScriptedSite,
     Stream,
-    until,
 )
 from lab import Broker
+from support.places import shared_data
+from support.waiting import until
 
-ROOT = Path(__file__).resolve().parents[2]
-DATA = Path(
-    os.environ.get("JAGA_SHARED_DATA", ROOT.parent / "shared" / "data")
-).resolve()
+DATA = shared_data()
 clock = time.perf_counter
 
 
@@ -40,7 +37,7 @@ def sites():
     with (DATA / "kutim-sites.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             names = [row[f"uplink{n}"].lower() for n in (1, 2, 3) if row[f"uplink{n}"]]
-            yield SimulatedSite(row["site_id"], uplinks=tuple(names))
+            yield ScriptedSite(row["site_id"], uplinks=tuple(names))
 
 
 def backlog(room, broker, district, count):

@@ -21,8 +21,9 @@ from jaga_agent.wire.messages import Event, Heartbeat, Status, decode
 from jaga_agent.wire.topics import parse, subscription
 from jaga_server import site_list
 from lab import Broker
+from support.places import ROOT
+from support.waiting import until
 
-ROOT = Path(__file__).parents[2]
 KINDS = {"heartbeat": Heartbeat, "event": Event, "status": Status}
 
 
@@ -67,13 +68,6 @@ class Ear:
     def close(self):
         self.client.disconnect()
         self.client.loop_stop()
-
-
-def wait_until(condition, within_s, what):
-    deadline = time.perf_counter() + within_s
-    while not condition():
-        assert time.perf_counter() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -160,15 +154,15 @@ def test_a_district_of_701_comes_online_and_counts_without_a_hole(broker, ear, s
     options = ("--socket", broker.socket_path, "--interval", 4, "--connect-within", 3)
     with fleet(sites, *options, "--report", 1) as running:
         running.wait_connected(30)
-        wait_until(lambda: len(ear.status) == 701, 10, "701 retained statuses")
+        until(lambda: len(ear.status) == 701, "701 retained statuses", 10)
         assert all(status.online for status in ear.status.values())
-        wait_until(
+        until(
             lambda: (
                 len(ear.heartbeats) == 701
                 and min(map(len, ear.heartbeats.values())) >= 2
             ),
-            30,
             "two heartbeats from each",
+            30,
         )
         cpu_s = sum(
             map(
@@ -179,10 +173,10 @@ def test_a_district_of_701_comes_online_and_counts_without_a_hole(broker, ear, s
         last = running.stop()
     print(f"fleet of 701: {last}, {cpu_s:.2f} s CPU")  # noqa: T201 - the measured figure, shown by -s
     assert last["dropped"] == 0
-    wait_until(
+    until(
         lambda: not any(status.online for status in ear.status.values()),
-        10,
         "every site says offline as it leaves",
+        10,
     )
     assert_no_holes(ear.records)
     assert sum(len(set(seqs)) for seqs in ear.records.values()) == last["acknowledged"]
@@ -210,13 +204,13 @@ def test_a_killed_fleet_leaves_its_wills(broker, ear, sites, transport):
     options = ("--limit", 20, "--interval", 1, "--connect-within", 0.5)
     with fleet(sites, *where, *options, "--will-delay", 1) as running:
         running.wait_connected(20)
-        wait_until(lambda: len(ear.status) == 20, 10, "20 statuses")
+        until(lambda: len(ear.status) == 20, "20 statuses", 10)
         births = dict(ear.status)
         running.process.kill()
-        wait_until(
+        until(
             lambda: not any(status.online for status in ear.status.values()),
-            20,
             "20 wills",
+            20,
         )
     for site, will in ear.status.items():
         assert (will.boot, will.connection) == (
@@ -245,10 +239,10 @@ def test_a_broker_restart_loses_no_record(broker, ear, sites):
             pass
         last = running.stop()
     assert last["acknowledged"] == last["made"]
-    wait_until(
+    until(
         lambda: sum(len(set(seqs)) for seqs in ear.records.values()) == last["made"],
-        10,
         "every record made",
+        10,
     )
     assert_no_holes(ear.records)
 

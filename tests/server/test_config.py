@@ -16,7 +16,7 @@ tls = false
 [store]
 path = "collector.db"
 """
-HEADER = "site_id,name,kind,desa,kecamatan,desa_code,lat,lon,uplink1,uplink2,uplink3"
+HEADER = ",".join(site_list.COLUMNS)
 ROW = "tps-6408012001-001,TPS 001,umum,Senyiur,Muara Ancalong,64.08.01.2001,0.5,116.4,XL,,"
 
 

@@ -15,6 +15,7 @@ from jaga_agent.errors import BrokerError
 from jaga_agent.ports import Will
 from lab import Broker
 from support.ports import free_port
+from support.waiting import until_async
 
 STATUS = "jaga/1/6408/tps-6408052001-901/status"
 BEAT = "jaga/1/6408/tps-6408052001-901/heartbeat"
@@ -158,13 +159,6 @@ async def mosquitto(tmp_path):
         yield broker
 
 
-async def until(condition, within_s=10):
-    """Poll, where nothing tells."""
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 (of threads and files there is no event)
-            await asyncio.sleep(0.02)
-
-
 def descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -275,7 +269,7 @@ async def test_a_broker_that_dies_and_returns(tmp_path, caplog):
             told[1]
             == f"127.0.0.1:{port} refused the connection: is the broker running there?"
         )
-        await until(lambda: agent.wills >= 4)
+        await until_async(lambda: agent.wills >= 4)
         assert listener.told == [], "told once, however often it failed"
         mosquitto = Mosquitto(tmp_path, port)
         async with mosquitto:
@@ -332,7 +326,7 @@ async def test_old_connections_leave_nothing_behind(mosquitto):
             broker.publish(BEAT, bytes(1000), token=n + 1)
             broker.reconnect_now("again")
             await listener.until("connected")
-        await until(lambda: len(mqtt_threads()) == 1 and descriptors() <= before)
+        await until_async(lambda: len(mqtt_threads()) == 1 and descriptors() <= before)
 
 
 @pytest.mark.slow
@@ -402,7 +396,7 @@ async def test_bad_credentials_are_told_once_and_tried_again(tmp_path, caplog):
     ):
         told = await listener.until("disconnected")
         assert told[1].startswith("the broker refused us: not authorised")
-        await until(lambda: agent.wills >= 4)
+        await until_async(lambda: agent.wills >= 4)
         assert listener.told == []
         assert "right" not in repr(agent.settings)
         assert "wrong" not in repr(agent.settings)
@@ -588,15 +582,15 @@ async def test_reconnect_now_does_not_wait_for_what_hangs(
         tls = tls_context(certificates / "ca.crt") if stage == "handshake" else None
         agent = Agent(port=hole.port, tls=tls, **patience)
         broker, listener = await stack.enter_async_context(agent)
-        await until(lambda: agent.wills == 1)
+        await until_async(lambda: agent.wills == 1)
         if stage != "connect":
             await asyncio.wait_for(hole.taken.wait(), 5)
         await asyncio.sleep(0.1)
         for n in (2, 3):
             broker.reconnect_now("failover to fibre")
-            await until(lambda n=n: agent.wills >= n)
+            await until_async(lambda n=n: agent.wills >= n)
         # Those that hung are woken, not waited for.
-        await until(lambda: len(mqtt_threads()) == 1)
+        await until_async(lambda: len(mqtt_threads()) == 1)
         assert listener.told == []
 
 
@@ -671,8 +665,8 @@ async def test_a_listener_that_raises_kills_nothing(mosquitto):
         listener.connected = None
         listener.acknowledged = None
         broker._listener = listener
-        await until(lambda: broker.publish(BEAT, b"", token=1))
-        await until(lambda: len(caught) == 2)
+        await until_async(lambda: broker.publish(BEAT, b"", token=1))
+        await until_async(lambda: len(caught) == 2)
         del listener.connected
         del listener.acknowledged
         broker.reconnect_now("again")
