@@ -1,13 +1,12 @@
 """A whole district of simulated polling sites: what their agents would have measured.
 
-No I/O but reading the site list, no clock: each site advances one heartbeat interval
+No I/O, no clock: each site advances one heartbeat interval
 when asked, and the same seed gives the same district. Records are the agent's own wire
 structs, so a collector cannot tell these sites from real ones.
 """
 
 from __future__ import annotations
 
-import csv
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,7 +24,8 @@ from jaga_agent.wire.messages import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+    from jaga_server.core.model import Site
 
 VERSION = "0.1.0+fleet"
 PROBES_PER_S = 1.0
@@ -40,33 +40,6 @@ class Moment(NamedTuple):
     """Milliseconds since boot."""
     wall_ms: int
     """Unix milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListedSite:
-    """A row of the site list."""
-
-    site: str
-    kecamatan: str
-    providers: tuple[str, ...]
-    """In order of preference."""
-
-
-def read_sites(path: Path) -> tuple[ListedSite, ...]:
-    """Return the sites of a list with columns site_id, kecamatan, uplink1…uplink3."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return tuple(
-            ListedSite(
-                site=row["site_id"],
-                kecamatan=row["kecamatan"],
-                providers=tuple(
-                    row[column]
-                    for column in ("uplink1", "uplink2", "uplink3")
-                    if row[column]
-                ),
-            )
-            for row in csv.DictReader(file)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +79,7 @@ class Weather:
     dark_sites_ratio: float = 0.01
 
 
-def weather(sites: Sequence[ListedSite], seed: int) -> Weather:
+def weather(sites: Sequence[Site], seed: int) -> Weather:
     """Return the district's weather: XL is weak in one kecamatan that has it."""
     having = sorted({site.kecamatan for site in sites if "XL" in site.providers})
     if not having:
@@ -132,7 +105,7 @@ class _Line:
 class SimulatedSite:
     """One site's agent, advanced one heartbeat at a time."""
 
-    listed: ListedSite
+    listed: Site
     seed: int
     boot: bytes
     weather: Weather

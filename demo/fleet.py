@@ -29,9 +29,11 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from demo.district import Moment, SimulatedSite, read_sites, weather
+from demo.district import Moment, SimulatedSite, weather
 from jaga_agent.wire.messages import Event, encode
 from jaga_agent.wire.topics import Topic
+from jaga_server import site_list
+from jaga_server.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from paho.mqtt.client import DisconnectFlags, SocketLike
     from paho.mqtt.reasoncodes import ReasonCode
 
-    from demo.district import ListedSite
+    from jaga_server.core.model import Site
 
 KEEPALIVE_S = 60
 SESSION_EXPIRY_S = 3_600
@@ -296,7 +298,7 @@ def _raise_open_files(connections: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-async def run(sites: Sequence[ListedSite], options: argparse.Namespace) -> int:
+async def run(sites: Sequence[Site], options: argparse.Namespace) -> int:
     """Run the fleet until SIGTERM or SIGINT; return the process's exit status."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -395,9 +397,9 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = options_of(arguments)
     try:
-        listed = read_sites(options.sites)
-    except (OSError, KeyError) as error:
-        sys.exit(f"fleet: {options.sites} is no site list: {error!r}")
+        listed = site_list.read(options.sites)
+    except ConfigError as error:
+        sys.exit(f"fleet: {error}")
     sites = [site for site in listed if site.site not in options.exclude]
     sites = sites[: options.limit]
     _raise_open_files(len(sites))

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
-from demo.district import read_sites
+from jaga_server import site_list
 from lab import Lab
-from lab.namespace import outlived_by_us
+from lab.namespace import end, popen
 from lab.topology import BROKER, PING_TARGETS, UPLINKS
 
 if TYPE_CHECKING:
@@ -127,9 +127,7 @@ class Stage:
         )
 
     def _start_broker(self) -> None:
-        template = ROOT / "deploy" / "mosquitto" / "jaga-lab.conf"
-        text = template.read_text(encoding="utf-8").replace("@USER@", "root")
-        self.broker = self.lab.start_broker(text)
+        self.broker = self.lab.start_broker()
         self._stack.callback(self.broker.stop)
         self._say("broker: Mosquitto runs")
 
@@ -144,14 +142,14 @@ class Stage:
             f'[web]\nhost = "127.0.0.1"\nport = {self._port}\n'
         )
         arguments = [BIN / "jaga-collector", "run", "--config", config]
-        self._start("jaga-collector", arguments, _popen)
+        self._start("jaga-collector", arguments, popen)
         self._wait(
             "jaga-collector", lambda: self.get("/api/1/summary")["broker_connected"]
         )
         self._say(f"collector: jaga-collector runs; its page is at {self.base}")
 
     def _start_fleet(self) -> None:
-        sites = read_sites(self._data / "kutim-sites.csv")
+        sites = site_list.read(self._data / "kutim-sites.csv")
         others = len(sites) - 1 if self._fleet is None else self._fleet
         self.total = others + 1
         if others == 0:
@@ -166,7 +164,7 @@ class Stage:
             f"--region={REGION}",
             f"--limit={others}",
         ]
-        self._start("fleet", arguments, _popen)
+        self._start("fleet", arguments, popen)
         self._say(f"district: {others} simulated sites publish over the same broker")
 
     def start_agent(self) -> None:
@@ -184,22 +182,19 @@ class Stage:
         self,
         name: str,
         arguments: list[Any],
-        popen: Callable[..., subprocess.Popen[bytes]],
+        start: Callable[..., subprocess.Popen[bytes]],
     ) -> subprocess.Popen[bytes]:
         log = self.directory / f"{name}.log"
         with log.open("ab") as file:
-            process = popen(
+            process = start(
                 [str(a) for a in arguments],
-                stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
                 cwd=ROOT,
-                # Ctrl-C is for the demo, which ends its children in order.
-                start_new_session=True,
             )
         self._running = [r for r in self._running if r[0] != name]
         self._running.append((name, process, log))
-        self._stack.callback(_end, process)
+        self._stack.callback(end, [process], 8)
         return process
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
@@ -244,27 +239,11 @@ def agent_config(site: str, home: Path, hold_down_s: tuple[float, float]) -> str
 def lab_site(sites: Path) -> str:
     """Return the first polling site of the list whose providers are the lab's."""
     wanted = tuple(PROVIDERS.values())
-    for site in read_sites(sites):
+    for site in site_list.read(sites):
         if site.providers == wanted and site.site.startswith("tps-"):
             return site.site
     msg = f"{sites}: no polling site has the lab's providers {', '.join(wanted)}"
     raise DemoError(msg)
-
-
-def _popen(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a program on this machine that does not outlive the demo."""
-    return subprocess.Popen(outlived_by_us(argv), **options)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(8)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _last_words(name: str, process: subprocess.Popen[bytes], log: Path) -> str:

@@ -1,4 +1,4 @@
-"""Real things to try a collector with: a Mosquitto, simulated sites, a process, a page.
+"""Real things to try a collector with: scripted sites, a publisher, a process, a page.
 
 Whoever starts one stops it; the fixtures in `tests/server/conftest.py` do.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import signal
 import socket
@@ -17,7 +16,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import paho.mqtt.client as paho
@@ -35,27 +33,11 @@ from jaga_agent.wire.messages import (
     UplinkIdentity,
     encode,
 )
+from jaga_server.site_list import COLUMNS
+from support.ports import free_port
+from support.waiting import until
 
-ROOT = Path(__file__).resolve().parents[1]
 REGION = "6408"
-
-
-def until(condition, what, deadline_s=15.0):
-    """Poll until `condition()` is true and return it; fail saying `what`."""
-    end = time.monotonic() + deadline_s  # noqa: TID251 (a test's deadline)
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:  # noqa: TID251 (a test's deadline)
-            pytest.fail(f"not within {deadline_s} s: {what}")
-        time.sleep(0.02)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ended(process, number=signal.SIGTERM, timeout_s=20):
@@ -70,46 +52,9 @@ def ended(process, number=signal.SIGTERM, timeout_s=20):
     return process.returncode
 
 
-class Broker:
-    """A Mosquitto on a random loopback port."""
-
-    def __init__(self, folder, options=""):
-        self.port = free_port()
-        self._folder = folder
-        user = "user root\n" if os.geteuid() == 0 else ""
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\n{user}"
-            f"persistence true\npersistence_location {folder}/\nmax_queued_messages 0\n"
-            f"log_type error\n{options}"
-        )
-        self.process = None
-
-    def start(self):
-        with (self._folder / "mosquitto.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                ["mosquitto", "-c", self._config],
-                stdout=log,
-                stderr=log,
-            )
-        until(self._answers, "mosquitto answers")
-
-    def _answers(self):
-        if self.process.poll() is not None:
-            pytest.fail((self._folder / "mosquitto.log").read_text())
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return True
-        return False
-
-    def stop(self, number=signal.SIGTERM):
-        if self.process is not None:
-            ended(self.process, number)
-
-
 @dataclass
-class SimulatedSite:
-    """Makes what an agent would send; counts like one."""
+class ScriptedSite:
+    """Makes what a test wants an agent to send; counts like one."""
 
     site: str
     boot: bytes = field(default_factory=lambda: secrets.token_bytes(8))
@@ -226,7 +171,6 @@ class Publisher:
 
 
 SITES = ("tps-6408012001-001", "tps-6408012001-002", "kpu-kutim")
-HEADER = "site_id,name,kind,desa,kecamatan,desa_code,lat,lon,uplink1,uplink2,uplink3"
 
 
 class CollectorProcess:
@@ -245,7 +189,7 @@ class CollectorProcess:
                 "Telkomsel,Indosat,"
                 for site in SITES
             ]
-            sites.write_text("\n".join([HEADER, *rows]) + "\n")
+            sites.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
         self.config.write_text(
             f'[collector]\nregion = "{REGION}"\ndistrict = "Kutai Timur"\n'
             f'sites = "{sites}"\n'

@@ -15,17 +15,31 @@ import msgspec
 from jaga_agent import strict_toml
 from jaga_agent.core.model import Failback, Mode, Policy, TargetName, Uplink, UplinkName
 from jaga_agent.errors import ConfigError
+from jaga_agent.strict_toml import Port, Secret
+from jaga_agent.wire.topics import Region, SiteId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from jaga_agent.strict_toml import Fault
+
 Positive = Annotated[float, msgspec.Meta(gt=0)]
-Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-SiteId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")]
-Region = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{2,10}$")]
-Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}$")]
-Device = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
+Word = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}\Z",
+        description="1 to 32 letters, digits, spaces, '.', '_' or '-'",
+    ),
+]
+Device = Annotated[
+    str,
+    msgspec.Meta(
+        # IFNAMSIZ is 16 with the final NUL.
+        pattern=r"\A[A-Za-z0-9_.-]{1,15}\Z",
+        description='a network device\'s name, e.g. "wan0"',
+    ),
+]
 
 HEARTBEAT_S = {Mode.POLLING_DAY: 10.0, Mode.READY: 60.0, Mode.DORMANT: 300.0}
 """Between heartbeats, by the site's stage."""
@@ -67,7 +81,12 @@ class Lan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    host: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+    host: Annotated[
+        str,
+        msgspec.Meta(
+            min_length=1, max_length=253, description="the broker's name or address"
+        ),
+    ]
     port: Port | None = None
     """8883 with TLS, 1883 without."""
     tls: bool = True
@@ -75,7 +94,7 @@ class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cert: str | None = None
     key: str | None = None
     username: str | None = None
-    password: str | None = None
+    password: Secret | None = None
     keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=1200)] = 30
     will_delay_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 30
 
@@ -170,22 +189,17 @@ def target_address(target: Target) -> str:
 def load(path: Path) -> tuple[Config, str]:
     """Return the configuration and its hash (16 hex digits of SHA-256).
 
-    Raises ConfigError.
+    Raises ConfigError with every fault, one a line.
     """
     try:
         config, text = strict_toml.load(path, Config)
+        strict_toml.refuse(str(path), text, _contradictions(config))
     except strict_toml.TomlError as error:
         raise ConfigError(str(error)) from error
-    for where, problem in _contradictions(config):
-        raise ConfigError(strict_toml.located(str(path), text, where, problem))
     return config, hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-Finding = tuple[tuple[str | int, ...], str]
-"""Where in the file, and what is wrong there."""
-
-
-def _contradictions(config: Config) -> Iterator[Finding]:
+def _contradictions(config: Config) -> Iterator[Fault]:
     """Yield what the shapes cannot say."""
     yield from _twice("uplink", "name", [u.name for u in config.uplink])
     yield from _twice("uplink", "device", [u.device for u in config.uplink])
@@ -200,7 +214,7 @@ def _contradictions(config: Config) -> Iterator[Finding]:
     yield from _tls(config.mqtt)
 
 
-def _twice(table: str, key: str, values: list[str]) -> Iterator[Finding]:
+def _twice(table: str, key: str, values: list[str]) -> Iterator[Fault]:
     for index, value in enumerate(values):
         first = values.index(value)
         if first < index:
@@ -208,7 +222,7 @@ def _twice(table: str, key: str, values: list[str]) -> Iterator[Finding]:
             yield (table, index, key), problem
 
 
-def _tls(mqtt: Mqtt) -> Iterator[Finding]:
+def _tls(mqtt: Mqtt) -> Iterator[Fault]:
     if not mqtt.tls and (mqtt.ca or mqtt.cert or mqtt.key):
         yield ("mqtt", "tls"), "is false, yet certificates are given; drop one of them"
     if mqtt.tls and mqtt.ca is None:

@@ -11,7 +11,6 @@
     - BrokerError        the MQTT broker refused us for good (not: is unreachable)
     - SpoolError         the spool cannot be opened or is from a newer version
     - HostError          a reading of the host failed
-    - NotifyError        systemd's notification socket refused us
     - JournalError       the engine's journal cannot be written or read
     - StatusError        the agent's Unix socket cannot be served or reached
 """
@@ -59,10 +58,6 @@ class SpoolError(AdapterError):
 
 class HostError(AdapterError):
     """A reading of the host failed."""
-
-
-class NotifyError(AdapterError):
-    """The service manager's notification socket refused a message."""
 
 
 class JournalError(AdapterError):

@@ -1,73 +1,94 @@
-"""Strict TOML: each error names the file, the line, the key and the fix.
+"""Strict TOML: each fault names the file, the line, the key and the fix.
 
-tomllib keeps no positions, so a line is found again by scanning the text for the key;
-msgspec checks shapes and says where it stopped as a path such as `$.uplink[0].device`.
+A file's shape is a msgspec Struct that forbids unknown keys. What a value must look
+like is said in words: by `description` of its `msgspec.Meta`, else from its type.
 Stands alone: it knows no configuration of ours, and both programs use it.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import re
 import tomllib
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+KeyPath = tuple[str | int, ...]
+"""Where in a file: keys, and from 0 the places in lists."""
+Fault = tuple[KeyPath, str]
+"""Where, and what is wrong there."""
+
+Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
+"""Not blank."""
+Secret = Annotated[Text, msgspec.Meta(extra={"secret": True})]
+"""No message shows it."""
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535, description="a port, 1 to 65535")]
+
+# tomllib keeps no positions: a line is found again by scanning the text for the key.
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""^\s*(?:"([^"]+)"|'([^']+)'|([A-Za-z0-9_-]+))\s*(?:\.|=)""")
-_UNKNOWN = re.compile(r"Object contains unknown field `([^`]+)`")
-_MISSING = re.compile(r"Object missing required field `([^`]+)`")
-_AT = re.compile(r" - at `\$([^`]*)`$")
-_STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]")
 
 
 class TomlError(Exception):
-    """The file cannot be used; the message is one line for the person who edits it."""
+    """The file cannot be used; each line of the message is one fault and its fix."""
 
 
 def load(path: Path, kind: type[T]) -> tuple[T, str]:
     """Return the file decoded as `kind` (a msgspec Struct, unknown keys forbidden).
 
-    Also returns the text. Raises TomlError.
+    Also returns the text. Raises TomlError with every fault.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        # Windows' Notepad begins a file with a byte-order mark.
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         msg = f"{path}: no such file; give its place with --config"
         raise TomlError(msg) from error
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+    except UnicodeDecodeError as error:
+        msg = f"{path}: not UTF-8 text; save it as UTF-8"
+        raise TomlError(msg) from error
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror or error}"
         raise TomlError(msg) from error
     return parse(text, kind, name=str(path)), text
 
 
 def parse(text: str, kind: type[T], *, name: str) -> T:
-    """Return `text` decoded as `kind`; raises TomlError."""
+    """Return `text` decoded as `kind`; raises TomlError with every fault."""
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         msg = f"{name}: not TOML: {error}"
         raise TomlError(msg) from error
-    try:
-        return msgspec.convert(tree, kind, strict=True)
-    except msgspec.ValidationError as error:
-        raise TomlError(_explain(str(error), text, kind, name)) from error
+    refuse(name, text, _in_table(tree, kind, ()))
+    return msgspec.convert(tree, kind, strict=True)
 
 
-def located(name: str, text: str, path: tuple[str | int, ...], problem: str) -> str:
-    """Return one line that names the file, the line and the key of a problem."""
-    line = line_of(text, path)
-    where = f"{name}:{line}" if line is not None else name
-    return f"{where}: {spelled(path)}: {problem}"
+def refuse(name: str, text: str, faults: Iterable[Fault]) -> None:
+    """Raise TomlError if there are faults: one a line, in the file's order."""
+    found = [(line_of(text, path), path, problem) for path, problem in faults]
+    if not found:
+        return
+    found.sort(key=lambda fault: fault[0] or 0)
+    raise TomlError(
+        "\n".join(
+            f"{f'{name}:{line}' if line else name}: {spelled(path)}: {problem}"
+            for line, path, problem in found
+        )
+    )
 
 
-def spelled(path: tuple[str | int, ...]) -> str:
+def spelled(path: KeyPath) -> str:
     """Return a path as people write it: `uplink[2].device` counts from 1."""
     out = ""
     for step in path:
@@ -78,7 +99,7 @@ def spelled(path: tuple[str | int, ...]) -> str:
     return out or "the file"
 
 
-def line_of(text: str, path: tuple[str | int, ...]) -> int | None:
+def line_of(text: str, path: KeyPath) -> int | None:
     """Return the line (from 1) of a key, or of the nearest table above it."""
     best: int | None = None
     wanted = tuple(str(step) for step in path)
@@ -103,41 +124,132 @@ def line_of(text: str, path: tuple[str | int, ...]) -> int | None:
     return best
 
 
-def _explain(message: str, text: str, kind: type[msgspec.Struct], name: str) -> str:
-    at = _AT.search(message)
-    steps: tuple[str | int, ...] = ()
-    if at:
-        steps = tuple(
-            int(index) if index else key for key, index in _STEP.findall(at[1])
-        )
-        message = message[: at.start()]
-    if unknown := _UNKNOWN.search(message):
-        key = unknown[1]
-        known = _keys_at(kind, steps)
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
-        return located(name, text, (*steps, key), f"unknown key; {hint}")
-    if missing := _MISSING.search(message):
-        problem = f"missing; add `{missing[1]} = …` here"
-        return located(name, text, (*steps, missing[1]), problem)
-    return located(name, text, steps, message[:1].lower() + message[1:])
+def _in_table(tree: dict[str, Any], kind: type, at: KeyPath) -> Iterator[Fault]:
+    """Yield what is wrong in a table and below it."""
+    fields = {f.encode_name: f for f in msgspec.structs.fields(kind)}
+    meant = set()
+    for key in tree.keys() - fields.keys():
+        near = difflib.get_close_matches(key, fields, n=1)
+        meant.update(near)
+        hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(fields)}"
+        yield (*at, key), f"unknown key; {hint}"
+    for key, field in fields.items():
+        if key in tree:
+            yield from _in_value(tree[key], field.type, (*at, key))
+        # A misspelt key is one mistake, not two.
+        elif field.required and key not in meant:
+            yield (*at, key), f"missing; {_addition(field.type, (*at, key))}"
 
 
-def _keys_at(kind: type, steps: tuple[str | int, ...]) -> list[str]:
-    """Return the keys that a Struct at that place knows."""
-    info: object = msgspec.inspect.type_info(kind)
-    for step in steps:
-        if isinstance(info, msgspec.inspect.UnionType):
-            info = next(
-                t for t in info.types if not isinstance(t, msgspec.inspect.NoneType)
-            )
-        if isinstance(step, int):
-            info = getattr(info, "item_type", info)
+def _in_value(value: Any, kind: Any, at: KeyPath) -> Iterator[Fault]:
+    shape = _shape(kind)
+    if isinstance(shape.type, inspect.StructType):
+        if isinstance(value, dict):
+            yield from _in_table(value, shape.type.cls, at)
         else:
-            fields = getattr(info, "fields", ())
-            info = next(f.type for f in fields if f.encode_name == step)
-    if isinstance(info, msgspec.inspect.UnionType):
-        info = next(
-            t for t in info.types if not isinstance(t, msgspec.inspect.NoneType)
-        )
-    return [field.encode_name for field in getattr(info, "fields", ())]
+            yield at, f"want a table: [{spelled(at)}]"
+    elif (row := _row(shape.type)) is not None:
+        if not (isinstance(value, list) and all(isinstance(v, dict) for v in value)):
+            yield at, f"want tables: [[{spelled(at)}]]"
+            return
+        least, most = shape.type.min_length or 0, shape.type.max_length or math.inf
+        if not least <= len(value) <= most:
+            yield at, f"{len(value)} of them; want {_ends(least, most)}"
+        for index, each in enumerate(value):
+            yield from _in_table(each, row, (*at, index))
+    elif not _fits(value, kind):
+        shown = "this" if shape.secret else _shown(value)
+        yield at, f"{shown} will not do; want {_wanted(shape)}"
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if isinstance(value, float) and not math.isfinite(value):
+        return False  # TOML knows `nan` and `inf`; no setting does.
+    try:
+        msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+class _Shape(NamedTuple):
+    """A type without its `| None`, which TOML cannot write, and what is said of it."""
+
+    type: Any
+    description: str | None = None
+    secret: bool = False
+
+
+def _shape(kind: Any) -> _Shape:
+    return _bare(inspect.type_info(kind))
+
+
+def _bare(info: inspect.Type) -> _Shape:
+    if isinstance(info, inspect.UnionType):
+        (info,) = (t for t in info.types if not isinstance(t, inspect.NoneType))
+        return _bare(info)
+    if isinstance(info, inspect.Metadata):
+        said = (info.extra_json_schema or {}).get("description")
+        return _Shape(info.type, said, bool((info.extra or {}).get("secret")))
+    return _Shape(info)
+
+
+def _row(info: Any) -> type | None:
+    """Return the Struct of an array of tables; None for anything else."""
+    if not isinstance(info, inspect.VarTupleType):
+        return None
+    item = _bare(info.item_type).type
+    return item.cls if isinstance(item, inspect.StructType) else None
+
+
+def _addition(kind: Any, at: KeyPath) -> str:
+    shape = _shape(kind)
+    key = str(at[-1])
+    if isinstance(shape.type, inspect.StructType):
+        needed = [f.encode_name for f in shape.type.fields if f.required]
+        return f"add the table [{spelled(at)}] with {', '.join(needed)}"
+    if _row(shape.type) is not None:
+        return f"add a table [[{spelled(at)}]]"
+    return f"add `{key} = …`: {_wanted(shape)}"
+
+
+def _wanted(shape: _Shape) -> str:
+    """Return what to write, as the end of a sentence."""
+    if shape.description:
+        return shape.description
+    match shape.type:
+        case inspect.BoolType():
+            words = "true or false"
+        case inspect.IntType() as number:
+            words = f"a whole number{_range(number)}"
+        case inspect.FloatType() as number:
+            words = f"a number{_range(number)}"
+        case inspect.EnumType(cls=members):
+            words = f"one of {', '.join(_shown(each.value) for each in members)}"
+        case inspect.LiteralType(values=values):
+            words = f"one of {', '.join(_shown(each) for each in values)}"
+        case inspect.VarTupleType(item_type=item):
+            words = f"a list, each {_wanted(_bare(item))}"
+        case _:
+            words = "some text in quotes"
+    return words
+
+
+def _range(info: inspect.IntType | inspect.FloatType) -> str:
+    if info.gt is not None:
+        return f" above {info.gt:g}"
+    if info.ge is None:
+        return ""
+    return f", {_ends(info.ge, math.inf if info.le is None else info.le)}"
+
+
+def _ends(least: float, most: float) -> str:
+    # `:g` would write 65535000 as 6.5535e+07.
+    return f"{least} or more" if most == math.inf else f"{least} to {most}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a TOML file has it; dates and tables roughly so."""
+    if isinstance(value, float):
+        return str(value)  # JSON would say NaN and Infinity.
+    return json.dumps(value, ensure_ascii=False, default=str)

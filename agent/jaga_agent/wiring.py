@@ -24,14 +24,14 @@ from jaga_agent.adapters.icmp import IcmpProber
 from jaga_agent.adapters.journal import Journal
 from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
 from jaga_agent.adapters.netlink import NetlinkKernel
-from jaga_agent.adapters.notify import ServiceNotifier
 from jaga_agent.adapters.spool import SqliteSpool
 from jaga_agent.adapters.sysctl import ProcSettings
 from jaga_agent.core.model import UplinkName
 from jaga_agent.core.routes import RoutedUplink, RoutingConfig
-from jaga_agent.errors import NotifyError, PermissionMissingError
+from jaga_agent.errors import AdapterError, PermissionMissingError
 from jaga_agent.reconcile import Reconciler
 from jaga_agent.runtime.agent import Agent, Doors
+from jaga_agent.sd_notify import NotifyError, ServiceNotifier
 
 if TYPE_CHECKING:
     from jaga_agent.config import Config
@@ -55,7 +55,10 @@ def run(path: Path, *, verbose: bool) -> int:
     )
     if verbose:
         logging.getLogger("jaga_agent").setLevel(logging.DEBUG)
-    asyncio.run(_run(config, config_hash))
+    try:
+        asyncio.run(_run(config, config_hash))
+    except NotifyError as error:
+        raise AdapterError(str(error)) from error
     return 0
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 from typing import TYPE_CHECKING
 
+from jaga_agent.sd_notify import NotifyError, ServiceNotifier
 from jaga_server.adapters.mqtt import Consumer
-from jaga_server.adapters.notify import ServiceManager
 from jaga_server.errors import ConfigError
 from jaga_server.ingest.counters import Counters
 from jaga_server.ingest.writer import Writer
@@ -27,7 +26,7 @@ from jaga_server.web.metrics import Metrics
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from jaga_server.config import Config
@@ -114,9 +113,10 @@ class Collector:
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit status."""
         self._loop = asyncio.get_running_loop()
-        manager = ServiceManager(
-            os.environ.get("NOTIFY_SOCKET"), os.environ.get("WATCHDOG_USEC", "")
-        )
+        try:
+            notifier = ServiceNotifier()
+        except NotifyError as error:
+            raise ConfigError(str(error)) from error
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, stop.set)
@@ -134,14 +134,15 @@ class Collector:
             len(self._config.sites),
             self._config.store,
         )
-        manager.tell("READY=1")
+        _tell(notifier.ready)
         try:
-            fault = await self._supervise(stop, manager, (board, serving))
+            fault = await self._supervise(stop, notifier, (board, serving))
         finally:
-            manager.tell("STOPPING=1")
+            _tell(notifier.stopping)
             complete = await self._stop(serving)
             board.cancel()
             await asyncio.gather(board, return_exceptions=True)
+            notifier.close()
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.remove_signal_handler(number)
         if fault is not None:
@@ -153,11 +154,11 @@ class Collector:
     async def _supervise(
         self,
         stop: asyncio.Event,
-        manager: ServiceManager,
+        notifier: ServiceNotifier,
         tasks: Sequence[asyncio.Task[None]],
     ) -> str | None:
         """Wait for the end; return what broke, or None if told to stop."""
-        period_s = min(SUPERVISE_S, (manager.watchdog_s or 2 * SUPERVISE_S) / 2)
+        period_s = min(SUPERVISE_S, (notifier.watchdog_s or 2 * SUPERVISE_S) / 2)
         while not stop.is_set():
             fault = self.fault()
             for task in tasks:
@@ -167,7 +168,7 @@ class Collector:
                         log.error("page failed", exc_info=error)
             if fault is not None:
                 return fault
-            manager.tell("WATCHDOG=1")
+            _tell(notifier.watchdog)
             try:
                 await asyncio.wait_for(stop.wait(), period_s)
             except TimeoutError:
@@ -187,6 +188,14 @@ class Collector:
         if not self._writer.alive:
             self._store.close()
         return complete
+
+
+def _tell(say: Callable[[], None]) -> None:
+    """Say it; a manager that does not listen is no reason to stop the collector."""
+    try:
+        say()
+    except NotifyError as error:
+        log.warning("%s", error)
 
 
 def _outlines(path: Path | None) -> bytes | None:

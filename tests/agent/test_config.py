@@ -40,11 +40,26 @@ WRONG = {
         8,
         "uplink[2].name: missing; add `name = …`",
     ),
-    "wrong type": ("preference = 1", 'preference = "1"', 11, "expected `int | null`"),
-    "out of range": ("preference = 1", "preference = -1", 11, "`int` >= 0"),
+    "wrong type": (
+        "preference = 1",
+        'preference = "1"',
+        11,
+        'uplink[2].preference: "1" will not do; want a whole number, 0 to 1000',
+    ),
+    "out of range": (
+        "preference = 1",
+        "preference = -1",
+        11,
+        "-1 will not do; want a whole number, 0 to 1000",
+    ),
     "name twice": ('"fibre"', '"telkomsel"', 9, "`telkomsel` is already uplink[1]"),
     "device twice": ('"wan2"', '"wan0"', 10, "`wan0` is already uplink[1]"),
-    "bad site id": ('"tps-6408052001-901"', '"TPS 901"', 2, "site.id: expected `str`"),
+    "bad site id": (
+        '"tps-6408052001-901"',
+        '"TPS 901"',
+        2,
+        'site.id: "TPS 901" will not do; want small letters, digits and dashes',
+    ),
     "TLS without CA": ("tls = false\n", "", 13, "or say `tls = false` in a lab"),
     "TLS off with certificates": (
         "tls = false\n",
@@ -80,7 +95,7 @@ WRONG = {
         "[[uplink]]",
         'mode = "party"\n[[uplink]]',
         4,
-        "site.mode: invalid enum value 'party'",
+        'site.mode: "party" will not do; want one of "dormant", "ready", "polling-day"',
     ),
 }
 
@@ -101,6 +116,25 @@ def test_wrong(tmp_path, case):
     assert message.startswith(f"{tmp_path}/agent.toml:{line}: ")
     assert said in message
     assert "\n" not in message
+
+
+def test_every_fault_is_told_at_once_in_the_files_order(tmp_path):
+    text = GOOD.replace('"tps-6408052001-901"', "901").replace('"wan2"', '"wan 2"')
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text + "prot = 1\n[decide]\nhold_down_s = nan\n")
+    lines = [line.split(": ", 2) for line in str(caught.value).splitlines()]
+    assert [(place.rpartition(":")[2], key) for place, key, _ in lines] == [
+        ("2", "site.id"),
+        ("10", "uplink[2].device"),
+        ("16", "mqtt.prot"),
+        ("18", "decide.hold_down_s"),
+    ]
+
+
+def test_a_password_is_not_shown(tmp_path):
+    with pytest.raises(ConfigError, match=r":16: mqtt\.password: this") as caught:
+        load(tmp_path, GOOD + "password = 71830\n")
+    assert "71830" not in str(caught.value)
 
 
 def test_syntax_errors_name_the_line(tmp_path):

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 import tempfile
 import time
@@ -21,18 +20,16 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from collector_lab import (
-    Broker,
     CollectorProcess,
     Publisher,
-    SimulatedSite,
+    ScriptedSite,
     Stream,
-    until,
 )
+from lab import Broker
+from support.places import shared_data
+from support.waiting import until
 
-ROOT = Path(__file__).resolve().parents[2]
-DATA = Path(
-    os.environ.get("JAGA_SHARED_DATA", ROOT.parent / "shared" / "data")
-).resolve()
+DATA = shared_data()
 clock = time.perf_counter
 
 
@@ -40,7 +37,7 @@ def sites():
     with (DATA / "kutim-sites.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             names = [row[f"uplink{n}"].lower() for n in (1, 2, 3) if row[f"uplink{n}"]]
-            yield SimulatedSite(row["site_id"], uplinks=tuple(names))
+            yield ScriptedSite(row["site_id"], uplinks=tuple(names))
 
 
 def backlog(room, broker, district, count):
@@ -106,7 +103,7 @@ def live(room, broker, district, seconds=30):
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
     with tempfile.TemporaryDirectory(prefix="jaga-bench-") as folder:
-        broker = Broker(Path(folder))
+        broker = Broker(Path(folder), options="max_queued_messages 0\n")
         room = CollectorProcess(
             Path(folder), broker.port, sites=DATA / "kutim-sites.csv"
         )

@@ -17,11 +17,13 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from demo.broker import LabBroker, free_port
 from jaga_agent.wire.messages import Event, Heartbeat, Status, decode
 from jaga_agent.wire.topics import parse, subscription
+from jaga_server import site_list
+from lab import Broker
+from support.places import ROOT
+from support.waiting import until
 
-ROOT = Path(__file__).parents[2]
 KINDS = {"heartbeat": Heartbeat, "event": Event, "status": Status}
 
 
@@ -68,13 +70,6 @@ class Ear:
         self.client.loop_stop()
 
 
-def wait_until(condition, within_s, what):
-    deadline = time.perf_counter() + within_s
-    while not condition():
-        assert time.perf_counter() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def directory():
     # pytest's own paths are too long for a Unix socket.
@@ -84,7 +79,7 @@ def directory():
 
 @pytest.fixture
 def broker(directory):
-    with LabBroker(directory, port=free_port()) as running:
+    with Broker(directory) as running:
         yield running
 
 
@@ -98,12 +93,13 @@ def ear(broker):
 @pytest.fixture
 def sites(directory):
     path = directory / "sites.csv"
-    rows = ["site_id,name,kecamatan,uplink1,uplink2,uplink3"]
+    rows = [",".join(site_list.COLUMNS)]
     for number in range(701):
         kecamatan = ("Sangatta Utara", "Bengalon", "Busang")[number % 3]
         second = ("XL", "Indosat")[number % 2]
         third = ("", "Telkom", "Starlink")[number % 3]
-        rows.append(f"tps-{number:03},TPS,{kecamatan},Telkomsel,{second},{third}")
+        uplinks = f"Telkomsel,{second},{third}"
+        rows.append(f"tps-{number:03},TPS,umum,,{kecamatan},,,,{uplinks}")
     path.write_text("\n".join(rows) + "\n")
     return path
 
@@ -155,18 +151,18 @@ def assert_no_holes(records):
 
 @pytest.mark.slow
 def test_a_district_of_701_comes_online_and_counts_without_a_hole(broker, ear, sites):
-    options = ("--socket", broker.socket, "--interval", 4, "--connect-within", 3)
+    options = ("--socket", broker.socket_path, "--interval", 4, "--connect-within", 3)
     with fleet(sites, *options, "--report", 1) as running:
         running.wait_connected(30)
-        wait_until(lambda: len(ear.status) == 701, 10, "701 retained statuses")
+        until(lambda: len(ear.status) == 701, "701 retained statuses", 10)
         assert all(status.online for status in ear.status.values())
-        wait_until(
+        until(
             lambda: (
                 len(ear.heartbeats) == 701
                 and min(map(len, ear.heartbeats.values())) >= 2
             ),
-            30,
             "two heartbeats from each",
+            30,
         )
         cpu_s = sum(
             map(
@@ -177,10 +173,10 @@ def test_a_district_of_701_comes_online_and_counts_without_a_hole(broker, ear, s
         last = running.stop()
     print(f"fleet of 701: {last}, {cpu_s:.2f} s CPU")  # noqa: T201 - the measured figure, shown by -s
     assert last["dropped"] == 0
-    wait_until(
+    until(
         lambda: not any(status.online for status in ear.status.values()),
-        10,
         "every site says offline as it leaves",
+        10,
     )
     assert_no_holes(ear.records)
     assert sum(len(set(seqs)) for seqs in ear.records.values()) == last["acknowledged"]
@@ -203,18 +199,18 @@ def test_a_district_of_701_comes_online_and_counts_without_a_hole(broker, ear, s
 def test_a_killed_fleet_leaves_its_wills(broker, ear, sites, transport):
     where = {
         "tcp": ("--host", broker.address, "--port", broker.port),
-        "unix": ("--socket", broker.socket),
+        "unix": ("--socket", broker.socket_path),
     }[transport]
     options = ("--limit", 20, "--interval", 1, "--connect-within", 0.5)
     with fleet(sites, *where, *options, "--will-delay", 1) as running:
         running.wait_connected(20)
-        wait_until(lambda: len(ear.status) == 20, 10, "20 statuses")
+        until(lambda: len(ear.status) == 20, "20 statuses", 10)
         births = dict(ear.status)
         running.process.kill()
-        wait_until(
+        until(
             lambda: not any(status.online for status in ear.status.values()),
-            20,
             "20 wills",
+            20,
         )
     for site, will in ear.status.items():
         assert (will.boot, will.connection) == (
@@ -226,7 +222,9 @@ def test_a_killed_fleet_leaves_its_wills(broker, ear, sites, transport):
 @pytest.mark.slow
 def test_a_broker_restart_loses_no_record(broker, ear, sites):
     options = ("--limit", 40, "--interval", 1, "--connect-within", 0.5)
-    with fleet(sites, "--socket", broker.socket, *options, "--report", 1) as running:
+    with fleet(
+        sites, "--socket", broker.socket_path, *options, "--report", 1
+    ) as running:
         running.wait_connected(20)
         broker.stop()
         while running.report()["connected"]:
@@ -241,18 +239,18 @@ def test_a_broker_restart_loses_no_record(broker, ear, sites):
             pass
         last = running.stop()
     assert last["acknowledged"] == last["made"]
-    wait_until(
+    until(
         lambda: sum(len(set(seqs)) for seqs in ear.records.values()) == last["made"],
-        10,
         "every record made",
+        10,
     )
     assert_no_holes(ear.records)
 
 
 def test_the_same_seed_makes_the_same_district(sites):
-    from demo.district import Moment, SimulatedSite, read_sites, weather
+    from demo.district import Moment, SimulatedSite, weather
 
-    listed = read_sites(sites)
+    listed = site_list.read(sites)
     assert len(listed) == 701
     assert listed[0].providers == ("Telkomsel", "XL")
 
@@ -266,9 +264,9 @@ def test_the_same_seed_makes_the_same_district(sites):
 
 
 def test_a_site_always_tells_why_it_moved(sites):
-    from demo.district import Moment, SimulatedSite, read_sites, weather
+    from demo.district import Moment, SimulatedSite, weather
 
-    listed = read_sites(sites)
+    listed = site_list.read(sites)
     over = weather(listed, 3)
     rules = set()
     for one in listed[:60]:

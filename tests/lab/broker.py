@@ -1,111 +1,116 @@
-"""A real Mosquitto in the lab's internet, reachable from the machine by a Unix socket.
+"""A real Mosquitto: in the lab's internet, or on this machine's loopback.
 
-The TCP listener is inside the lab (203.0.113.80:1883); collector and publishers that
-run outside use the socket (paho: `transport="unix"`). Same broker, same sessions.
+The one way to start one for demo, lab, tests and benchmark, with the configuration of
+`deploy/mosquitto/jaga-lab.conf`. Besides TCP it listens on a Unix socket, by which
+those outside the lab reach the broker inside. It knows nothing of topics or messages.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import pwd
-import shutil
 import socket
 import subprocess
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from lab.clock import boottime_s
 from lab.errors import LabError
-from lab.namespace import Namespace, end, require
-from lab.topology import BROKER, BROKER_PORT
+from lab.namespace import end, popen, require_programs
+from support.ports import free_port
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import signal
+    from collections.abc import Callable
 
-DEFAULT_CONFIG = """\
-# The lab's own: no TLS, no passwords; nothing outside the lab reaches it.
-persistence false
-allow_anonymous true
-max_queued_messages 100000
-listener @PORT@ @ADDRESS@
-listener 0 @SOCKET@
-"""
+TEMPLATE = Path(__file__).parents[2] / "deploy" / "mosquitto" / "jaga-lab.conf"
+START_WITHIN_S = 10.0
 
 
-@dataclass(slots=True)
 class Broker:
-    """A running Mosquitto."""
+    """One Mosquitto with a directory of its own; `with` starts and ends it."""
 
-    process: subprocess.Popen[bytes]
-    directory: Path
-    socket_path: Path
-    log_path: Path
-    host: str = BROKER
-    port: int = BROKER_PORT
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        address: str = "127.0.0.1",
+        port: int | None = None,
+        config: str | None = None,
+        options: str = "",
+        start: Callable[..., subprocess.Popen[Any]] = popen,
+    ) -> None:
+        """Keep its state and log in `directory`, from one start to the next.
+
+        Its path must be short: a Unix socket's is 107 bytes at most. `port` None: any
+        free one of loopback. `config` None: the template; in it @ADDRESS@, @PORT@,
+        @SOCKET@, @DIRECTORY@ and @USER@ are filled in, and it must listen on @SOCKET@.
+        `options` are lines added at its end. `start` runs a program, e.g. elsewhere.
+        """
+        self.address = address
+        self.port = port or free_port()
+        self.directory = directory
+        self.socket_path = directory / "mqtt.sock"
+        self.process: subprocess.Popen[Any] | None = None
+        self._log_path = directory / "mosquitto.log"
+        self._template = (config or TEMPLATE.read_text("utf-8")) + options
+        self._start = start
+
+    def start(self) -> Self:
+        """Start it; it accepts on both listeners on return; raises LabError."""
+        require_programs("mosquitto")
+        self.directory.mkdir(exist_ok=True)
+        text = self._template
+        for name, value in {
+            "ADDRESS": self.address,
+            "PORT": self.port,
+            "SOCKET": self.socket_path,
+            "DIRECTORY": self.directory,
+            # Started by root it would become one who may not enter the directory.
+            "USER": pwd.getpwuid(os.geteuid()).pw_name,
+        }.items():
+            text = text.replace(f"@{name}@", str(value))
+        path = self.directory / "mosquitto.conf"
+        path.write_text(text)
+        self.socket_path.unlink(missing_ok=True)
+        with self._log_path.open("ab") as log:
+            process = self._start(
+                ["mosquitto", "-c", str(path)], stdout=log, stderr=subprocess.STDOUT
+            )
+        self.process = process
+        deadline_s = boottime_s() + START_WITHIN_S
+        while not _accepts(self.socket_path):
+            if process.poll() is not None or boottime_s() > deadline_s:
+                self.stop()
+                last = " | ".join(self.log().strip().splitlines()[-3:])
+                msg = f"mosquitto does not accept on {self.socket_path}: {last}"
+                raise LabError(msg)
+            # The socket's birth is no event for us; the process's end is.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.01)
+        return self
 
     def log(self) -> str:
-        """Return what the broker has said so far."""
-        return self.log_path.read_text(errors="replace")
+        """Return what it has said so far, in all its starts."""
+        return self._log_path.read_text(errors="replace")
 
-    def stop(self) -> None:
-        """End it. Repeatable."""
+    def stop(self, how: signal.Signals | None = None) -> None:
+        """End it, by SIGTERM (it saves its state) unless told otherwise. Repeatable."""
+        if self.process is None:
+            return
+        if how is not None and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait()
         end([self.process])
 
+    def __enter__(self) -> Self:
+        return self.start()
 
-def start(internet: Namespace, directory: Path, config: str | None) -> Broker:
-    """Start Mosquitto; it accepts connections on both listeners on return.
-
-    In `config` these are filled in: @ADDRESS@, @PORT@, @SOCKET@, @DIRECTORY@ (its own,
-    kept between starts in one lab, gone with the lab). None: `DEFAULT_CONFIG`.
-    """
-    require("mosquitto")
-    directory.mkdir(exist_ok=True)
-    socket_path = directory / "mosquitto.sock"
-    text = config or DEFAULT_CONFIG
-    for placeholder, value in (
-        ("@ADDRESS@", BROKER),
-        ("@PORT@", str(BROKER_PORT)),
-        ("@SOCKET@", str(socket_path)),
-        ("@DIRECTORY@", str(directory)),
-    ):
-        text = text.replace(placeholder, value)
-    path = directory / "mosquitto.conf"
-    path.write_text(text)
-    _give_to_mosquitto(directory)
-    socket_path.unlink(missing_ok=True)
-    log_path = directory / "mosquitto.log"
-    with log_path.open("ab") as log:
-        process = internet.popen(
-            ["mosquitto", "-c", str(path)], stdout=log, stderr=subprocess.STDOUT
-        )
-    broker = Broker(process, directory, socket_path, log_path)
-    deadline_s = boottime_s() + 10
-    while not _accepts(socket_path):
-        if process.poll() is not None or boottime_s() > deadline_s:
-            last = " | ".join(broker.log().strip().splitlines()[-3:])
-            broker.stop()
-            msg = f"mosquitto does not accept on {socket_path}: {last}"
-            raise LabError(msg)
-        # The socket's birth is no event for us; the process's end is.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.01)
-    return broker
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def _accepts(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False
-    return True
-
-
-def _give_to_mosquitto(directory: Path) -> None:
-    # Started by root it becomes this user unless its configuration says otherwise.
-    try:
-        pwd.getpwnam("mosquitto")
-    except KeyError:
-        return
-    for path in (directory, *directory.iterdir()):
-        shutil.chown(path, "mosquitto", "mosquitto")
+        return probe.connect_ex(str(path)) == 0

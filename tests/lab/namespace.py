@@ -41,6 +41,11 @@ def require(*programs: str) -> None:
     if os.geteuid() != 0:
         msg = "the lab makes network namespaces and needs root: run it with sudo"
         raise LabError(msg)
+    require_programs(*programs)
+
+
+def require_programs(*programs: str) -> None:
+    """Raise LabError with the package to install unless the programs are there."""
     for program in programs:
         if not find(program):
             msg = f"{program} not found: apt install {PACKAGES.get(program, program)}"
@@ -83,11 +88,22 @@ def outlived_by_us(argv: Sequence[str]) -> list[str]:
     *thread* that starts the program as our end, so from any other thread than the main
     one nothing is asked for, and the next lab's sweep has to do.
     """
+    program = [find(argv[0]) or argv[0], *argv[1:]]
     if threading.current_thread() is not threading.main_thread():
-        return list(argv)
-    setpriv = find("setpriv") or "setpriv"
-    program = find(argv[0]) or argv[0]
-    return [setpriv, "--pdeathsig", "TERM", "--", program, *argv[1:]]
+        return program
+    return [find("setpriv") or "setpriv", "--pdeathsig", "TERM", "--", *program]
+
+
+def popen(argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+    """Start a program; whoever starts it ends it. LabError if it is not installed.
+
+    Options are those of `subprocess.Popen`; the program gets a session and process
+    group of its own, so a Ctrl-C at the terminal does not reach it.
+    """
+    require_programs(argv[0])
+    options.setdefault("stdin", subprocess.DEVNULL)
+    options["start_new_session"] = True
+    return subprocess.Popen(outlived_by_us(argv), **options)
 
 
 class Namespace:
@@ -119,14 +135,8 @@ class Namespace:
         return [find("ip") or "ip", "netns", "exec", self.name, program, *argv[1:]]
 
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """Start a program in here; the lab ends it at the latest when it closes.
-
-        Options are those of `subprocess.Popen`; the program gets a session and
-        process group of its own, so a Ctrl-C at the terminal does not reach it.
-        """
-        options.setdefault("stdin", subprocess.DEVNULL)
-        options["start_new_session"] = True
-        process = subprocess.Popen(self.argv(outlived_by_us(argv)), **options)
+        """Start a program in here, as `popen`; ended at the latest with the lab."""
+        process = popen(self.argv(argv), **options)
         self.processes.append(process)
         return process
 

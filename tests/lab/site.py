@@ -24,7 +24,8 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any, Self
 
-from lab import broker, leftovers, topology
+from lab import leftovers, topology
+from lab.broker import Broker
 from lab.errors import LabError
 from lab.faults import Internet, Uplink
 from lab.leftovers import ETC_NETNS, Record, process_start
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-    from lab.broker import Broker
 
 PREFIX = "jaga"
 FOLLOWED = '"$@" & trap "kill $! 2>/dev/null" TERM; wait'
@@ -125,8 +125,14 @@ class Lab:
         return leftovers.sweep()
 
     def start_broker(self, config: str | None = None) -> Broker:
-        """Start Mosquitto in the internet; see `broker.start` for `config`."""
-        return broker.start(self.internet, self.directory / "broker", config)
+        """Start Mosquitto in the internet; see `Broker` for `config`."""
+        return Broker(
+            self.directory / "broker",
+            address=topology.BROKER,
+            port=topology.BROKER_PORT,
+            config=config,
+            start=self.internet.popen,
+        ).start()
 
     def restore(self) -> None:
         """Undo every fault of every uplink and of the internet."""

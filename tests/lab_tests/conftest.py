@@ -6,7 +6,6 @@ NAT, one default route that is moved when the test says so.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -78,11 +77,6 @@ class Gateway:
 
     def send_resets(self) -> None:
         self.lab.pi.nft(RESETS)
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("netns") and os.geteuid() != 0:
-        pytest.skip("needs root for network namespaces")
 
 
 @pytest.fixture

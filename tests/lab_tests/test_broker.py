@@ -40,7 +40,7 @@ def test_a_message_from_the_pi_arrives_outside(lab, gateway) -> None:
 
 def test_a_configuration_of_ones_own_and_a_restart(lab) -> None:
     config = (
-        "allow_anonymous true\npersistence true\npersistence_location @DIRECTORY@/\n"
+        "user @USER@\nallow_anonymous true\npersistence true\npersistence_location @DIRECTORY@/\n"
         "listener @PORT@ @ADDRESS@\nlistener 0 @SOCKET@\n"
     )
     first = lab.start_broker(config)

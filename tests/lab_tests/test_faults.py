@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from lab import Lab, LabError, boottime_s, topology
+from support.waiting import until
 
 pytestmark = pytest.mark.netns
 
@@ -17,13 +16,6 @@ def flags(lab: Lab, device: str) -> str:
 
 def ifindex(lab: Lab, device: str) -> int:
     return int(lab.pi.run(["cat", f"/sys/class/net/{device}/ifindex"]).stdout)
-
-
-def until(condition, timeout_s: float = 5.0) -> None:
-    deadline_s = boottime_s() + timeout_s
-    while not condition():
-        assert boottime_s() < deadline_s, "not within the deadline"
-        time.sleep(0.01)
 
 
 def test_carrier_loss_and_return(lab, gateway, ping) -> None:

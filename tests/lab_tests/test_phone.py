@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from lab import boottime_s
 from lab.topology import PROVIDERS
+from support.waiting import until
 
 pytestmark = [pytest.mark.netns]
-
-
-def until(condition, timeout_s: float = 8.0) -> None:
-    deadline_s = boottime_s() + timeout_s
-    while not condition():
-        assert boottime_s() < deadline_s, "not within the deadline"
-        time.sleep(0.02)
 
 
 def progress_by(phone, provider: str) -> int:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from support.places import ROOT
+
 UNITS = ("jaga-agent", "jaga-collector")
 EXPOSURE_MAX = 2.0
 ANALYZE = shutil.which("systemd-analyze")

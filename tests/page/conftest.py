@@ -9,11 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,16 +17,19 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from jaga_server.site_list import COLUMNS
+from lab.namespace import end, popen
+from support.places import ROOT
+from support.ports import free_port
+from support.waiting import until
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "server/jaga_server/web/static/index.html"
 CHROMIUM = os.environ.get("JAGA_CHROMIUM", "/usr/bin/chromium")
 KECAMATAN = {"Sangkulirang": "64.08.05", "Busang": "64.08.06", "Telen": "64.08.07"}
 SITES_EACH = 40
-COLUMNS = ["site_id", "name", "kind", "desa", "kecamatan", "desa_code", "lat", "lon"]
-COLUMNS += ["uplink1", "uplink2", "uplink3"]
 START_S = 20
 
 
@@ -96,34 +95,27 @@ def collector(tmp_path: Path) -> Iterator[Collector]:
             "the page is not built: npm --prefix web ci && npm --prefix web run build"
         )
     sites, outlines = _write_district(tmp_path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, str(ROOT / "web/dev/fixture.py"), "--port", str(port)]
     command += ["--sites", str(sites), "--outlines", str(outlines)]
     log = tmp_path / "collector.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = popen(command, stdout=output, stderr=output)
+    collector = Collector(f"http://127.0.0.1:{port}")
+
+    def answers() -> bool:
+        assert process.poll() is None, f"collector did not start: {log.read_text()}"
+        try:
+            collector.summary()
+        except OSError:
+            return False
+        return True
+
     try:
-        collector = Collector(f"http://127.0.0.1:{port}")
-        deadline = time.monotonic() + START_S  # noqa: TID251 - a test's own deadline
-        while True:
-            try:
-                collector.summary()
-                break
-            except OSError:
-                late = time.monotonic() > deadline  # noqa: TID251 - as above
-                if late or process.poll() is not None:
-                    pytest.fail(f"collector did not start: {log.read_text()}")
-                time.sleep(0.05)
+        until(answers, "the collector answers", START_S)
         yield collector
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+        end([process], 10)
 
 
 @pytest.fixture(scope="module")

@@ -1,38 +1,19 @@
 """Starts real things for the collector's tests and ends them, also when a test fails."""
 
-import os
 import secrets
 import signal
-from pathlib import Path
 
-import hypothesis
 import pytest
 
 from collector_lab import (
-    ROOT,
-    Broker,
     CollectorProcess,
     Publisher,
-    SimulatedSite,
+    ScriptedSite,
     Stream,
-    until,
 )
-
-# The machine is shared: a slow example is not a wrong one.
-hypothesis.settings.register_profile("shared-machine", deadline=None)
-hypothesis.settings.load_profile("shared-machine")
-
-
-@pytest.fixture(scope="session")
-def shared_data():
-    """The directory with the site list and the outlines of Kutai Timur."""
-    place = os.environ.get("JAGA_SHARED_DATA")
-    folder = Path(place) if place else ROOT.parent / "shared" / "data"
-    if not (folder / "kutim-sites.csv").is_file():
-        pytest.fail(
-            f"no kutim-sites.csv in {folder}; set JAGA_SHARED_DATA to its folder"
-        )
-    return folder
+from jaga_server.store.sqlite import Store
+from lab import Broker
+from support.waiting import until
 
 
 @pytest.fixture
@@ -41,8 +22,7 @@ def make_broker(tmp_path):
 
     def make(options=""):
         folder = tmp_path / f"broker-{secrets.token_hex(3)}"
-        folder.mkdir()
-        brokers.append(Broker(folder, options))
+        brokers.append(Broker(folder, options=options))
         return brokers[-1]
 
     yield make
@@ -58,8 +38,15 @@ def broker(make_broker):
 
 
 @pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "c.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
 def simulate():
-    return SimulatedSite
+    return ScriptedSite
 
 
 @pytest.fixture

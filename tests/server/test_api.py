@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from jaga_agent.wire.messages import HealthCode, encode
-from jaga_server import config
+from jaga_server import site_list
 from jaga_server.core.district import Moment
 from jaga_server.core.model import Thresholds
 from jaga_server.ingest import batch
@@ -93,7 +93,7 @@ class Room:
 
 @pytest.fixture
 async def room(tmp_path, shared_data):
-    sites = config.read_sites(shared_data / "kutim-sites.csv")
+    sites = site_list.read(shared_data / "kutim-sites.csv")
     outlines = (shared_data / "kutim-kecamatan.geojson").read_bytes()
     room = Room(tmp_path, sites, outlines)
     yield room
@@ -235,7 +235,7 @@ async def test_outlines(room):
 
 
 async def test_no_outlines_configured(tmp_path, shared_data):
-    room = Room(tmp_path, config.read_sites(shared_data / "kutim-sites.csv"))
+    room = Room(tmp_path, site_list.read(shared_data / "kutim-sites.csv"))
     assert "set [collector] kecamatan" in await room.get(
         "/api/1/kecamatan.geojson", 404
     )
@@ -269,7 +269,7 @@ async def test_metrics_keep_the_identity(room, site):
 async def test_the_page_and_its_files(tmp_path, shared_data):
     page = tmp_path / "static"
     (page / "assets").mkdir(parents=True)
-    room = Room(tmp_path, config.read_sites(shared_data / "kutim-sites.csv"), page=page)
+    room = Room(tmp_path, site_list.read(shared_data / "kutim-sites.csv"), page=page)
     missing = await room.http.get("/")
     assert (missing.status_code, "make setup" in missing.text) == (503, True)
     (page / "index.html").write_text("<!doctype html>the page")

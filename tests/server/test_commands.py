@@ -39,14 +39,16 @@ def test_check_config(idle):
     assert (done.returncode, done.stderr) == (0, "")
     assert "good; 3 sites" in done.stdout
     idle.config.write_text(idle.config.read_text() + "prot = 1\n")
-    assert "unknown key web.prot; did you mean port?" in fails(
+    assert "web.prot: unknown key; did you mean `port`?" in fails(
         run(*idle.command("check-config"))
     )
 
 
 def test_no_configuration(idle):
     idle.config.unlink()
-    assert "No such file" in fails(run(*idle.command("run")))
+    assert "no such file; give its place with --config" in fails(
+        run(*idle.command("run"))
+    )
 
 
 def test_port_taken(idle):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaga_server import config
+from jaga_server import config, site_list
 from jaga_server.core.model import Mode
 from jaga_server.errors import ConfigError
 
@@ -16,7 +16,7 @@ tls = false
 [store]
 path = "collector.db"
 """
-HEADER = "site_id,name,kind,desa,kecamatan,desa_code,lat,lon,uplink1,uplink2,uplink3"
+HEADER = ",".join(site_list.COLUMNS)
 ROW = "tps-6408012001-001,TPS 001,umum,Senyiur,Muara Ancalong,64.08.01.2001,0.5,116.4,XL,,"
 
 
@@ -65,28 +65,28 @@ def test_a_password_is_not_shown(write):
 
 
 BAD = {
-    "unknown key": ("tls = false", "tls = false\nhots = 1", ":8: unknown key mqtt.hots; did you mean host?"),
-    "unknown section": ("[store]", "[stroe]", ":8: unknown section [stroe]; did you mean store?"),
-    "missing": ('region = "6408"\n', "", ":1: collector.region is missing; write the Kemendagri code"),
-    "wrong type": ("tls = false", "tls = 0", ":7: mqtt.tls = 0 will not do; write true, or false"),
-    "number as text": ("tls = false", 'tls = false\nport = "1883"', ":8: mqtt.port = '1883' will not do; write a port from 1 to 65535"),
-    "out of range": ("tls = false", "tls = false\nport = 70000", ":8: mqtt.port = 70000 will not do; write a port"),
-    "bool is no number": ("tls = false", "tls = false\nport = true", ":8: mqtt.port = True will not do"),
-    "not a number": ("[store]", "[presence]\ninterval_ready_s = nan\n[store]", ":9: presence.interval_ready_s = nan will not do"),
-    "pattern": ('"6408"', '"64.08"', ":2: collector.region = '64.08' will not do; write the Kemendagri code without dots"),
-    "empty": ('"Kutai Timur"', '" "', ":3: collector.district = ' ' will not do"),
-    "section as key": ("[store]\n", "", ":8: unknown key mqtt.path"),
+    "unknown key": ("tls = false", "tls = false\nhots = 1", ":8: mqtt.hots: unknown key; did you mean `host`?"),
+    "unknown section": ("[store]", "[stroe]", ":8: stroe: unknown key; did you mean `store`?"),
+    "missing": ('region = "6408"\n', "", ":1: collector.region: missing; add `region = …`: the Kemendagri code"),
+    "wrong type": ("tls = false", "tls = 0", ":7: mqtt.tls: 0 will not do; want true or false"),
+    "number as text": ("tls = false", 'tls = false\nport = "1883"', ':8: mqtt.port: "1883" will not do; want a port, 1 to 65535'),
+    "out of range": ("tls = false", "tls = false\nport = 70000", ":8: mqtt.port: 70000 will not do; want a port"),
+    "bool is no number": ("tls = false", "tls = false\nport = true", ":8: mqtt.port: true will not do"),
+    "not a number": ("[store]", "[presence]\ninterval_ready_s = nan\n[store]", ":9: presence.interval_ready_s: nan will not do"),
+    "pattern": ('"6408"', '"64.08"', ':2: collector.region: "64.08" will not do; want the Kemendagri code without dots'),
+    "empty": ('"Kutai Timur"', '" "', ':3: collector.district: " " will not do'),
+    "section as key": ("[store]\n", "", ":8: mqtt.path: unknown key"),
     "no TOML": ("[mqtt]", "[mqtt", "not TOML"),
-    "no broker": ('host = "127.0.0.1"\n', "", "needs either host (and port) or socket"),
-    "two brokers": ("tls = false", 'tls = false\nsocket = "s"', "needs either host (and port) or socket, not both"),
-    "tls file without tls": ("tls = false", 'tls = false\nca = "sites.csv"', "mqtt.ca has no meaning with tls = false"),
-    "cert without key": ("tls = false", 'cert = "sites.csv"', "mqtt.cert and mqtt.key go together"),
-    "no such file": ("tls = false", 'ca = "ca.crt"', "mqtt.ca: there is no file"),
-    "password alone": ("tls = false", 'tls = false\npassword = "x"', "mqtt.password needs mqtt.username"),
-    "no such zone": ('district', 'timezone = "WITA"\ndistrict', "collector.timezone = 'WITA' is unknown here"),
-    "no directory": ('"collector.db"', '"no/collector.db"', "store.path: there is no directory"),
+    "no broker": ('host = "127.0.0.1"\n', "", ":5: mqtt: needs either host (and port) or socket"),
+    "two brokers": ("tls = false", 'tls = false\nsocket = "s"', ":5: mqtt: needs either host (and port) or socket, not both"),
+    "tls file without tls": ("tls = false", 'tls = false\nca = "sites.csv"', ":8: mqtt.ca: has no meaning with tls = false"),
+    "cert without key": ("tls = false", 'cert = "sites.csv"', ":5: mqtt.key: missing; `cert` and `key` go together"),
+    "no such file": ("tls = false", 'ca = "ca.crt"', ":7: mqtt.ca: there is no file"),
+    "password alone": ("tls = false", 'tls = false\npassword = "x"', ":8: mqtt.password: needs mqtt.username"),
+    "no such zone": ('district', 'timezone = "WITA"\ndistrict', ':3: collector.timezone: "WITA" is unknown here'),
+    "no directory": ('"collector.db"', '"no/collector.db"', ":9: store.path: there is no directory"),
     "no site list": ('"sites.csv"', '"site.csv"', "site list"),
-    "presence upside down": ("[store]", "[presence]\noffline_missed = 2\n[store]", "presence.offline_missed must be more than"),
+    "presence upside down": ("[store]", "[presence]\noffline_missed = 2\n[store]", ":9: presence.offline_missed: must be more than"),
 }  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def test_wrong_header_and_empty_list(write):
 
 
 def test_the_real_list(shared_data):
-    sites = config.read_sites(shared_data / "kutim-sites.csv")
+    sites = site_list.read(shared_data / "kutim-sites.csv")
     assert len(sites) == 702
     assert sites[0].name == "Kantor KPU Kutai Timur, Bukit Pelangi"
     assert {site.kind for site in sites} == {"umum", "khusus", "kantor"}

@@ -163,11 +163,7 @@ def test_a_fault_in_the_client_ends_one_connection_not_the_thread(
 
 
 def test_wrong_password_says_what_to_do(make_broker, client, wait_until, caplog):
-    broker = make_broker("")
-    text = broker._config.read_text().replace(
-        "allow_anonymous true", "allow_anonymous false"
-    )
-    broker._config.write_text(text)
+    broker = make_broker("allow_anonymous false\n")
     broker.start()
     one = client(broker.port, username="room", password="wrong")  # noqa: S106 (it is wrong on purpose)
     one.consumer.start()
@@ -176,11 +172,8 @@ def test_wrong_password_says_what_to_do(make_broker, client, wait_until, caplog)
     assert one.consumer.alive
 
 
-def test_unix_socket(make_broker, client, publisher, tmp_path):
-    path = tmp_path / "m.sock"
-    broker = make_broker(f"listener 0 {path}\n")
-    broker.start()
-    one = client(None, host=None, socket=path)
+def test_unix_socket(broker, client, publisher):
+    one = client(None, host=None, socket=broker.socket_path)
     one.start()
     publisher(broker.port).all([(TOPIC, b"1")])
     assert one.take(1)[0].payload == b"1"

@@ -17,13 +17,6 @@ T0 = 1_790_000_000_000
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "c.db")
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def reader(store):
     reader = Reader(store.path)
     yield reader

@@ -10,7 +10,6 @@ from jaga_server.ingest.counters import Counters
 from jaga_server.ingest.received import UNSTORABLE, Received, Token
 from jaga_server.ingest.writer import Writer
 from jaga_server.store.reader import Reader
-from jaga_server.store.sqlite import Store
 
 SITE = "tps-6408012001-001"
 T0 = 1_790_000_000_000
@@ -39,13 +38,6 @@ class Desk:
         self.counters.received += 1
         token = Token(1, self.counters.received)
         self.writer.inbox.put(Received(topic, encode(message), T0, False, token))
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "c.db")
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import yaml
 
 from jaga_agent.wire import messages, topics
 from jaga_agent.wire.messages import Event, Heartbeat, Status
+from support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 RECORDS = {"heartbeat": Heartbeat, "event": Event, "status": Status}
 DIALECT = "application/schema+json;version=draft-2020-12"

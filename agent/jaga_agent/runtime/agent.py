@@ -36,11 +36,11 @@ from jaga_agent.errors import (
     HostError,
     JournalError,
     NetlinkError,
-    NotifyError,
 )
 from jaga_agent.ports import KernelEvent, Will
 from jaga_agent.runtime import snapshot
 from jaga_agent.runtime.recorder import Recorder
+from jaga_agent.sd_notify import NotifyError
 from jaga_agent.wire import messages as wire
 
 if TYPE_CHECKING:

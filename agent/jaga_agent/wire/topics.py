@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from jaga_agent.wire.messages import CONTRACT_VERSION
 
@@ -17,6 +19,22 @@ LEAVES: Final = ("heartbeat", "event", "status")
 
 REGION_PATTERN: Final = re.compile(r"[0-9]{2,10}")
 SITE_PATTERN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+
+# For configuration files: what a person is told to write.
+Region = Annotated[
+    str,
+    Meta(
+        pattern=rf"\A(?:{REGION_PATTERN.pattern})\Z",
+        description='the Kemendagri code without dots, e.g. "6408"',
+    ),
+]
+SiteId = Annotated[
+    str,
+    Meta(
+        pattern=rf"\A(?:{SITE_PATTERN.pattern})\Z",
+        description='small letters, digits and dashes, e.g. "tps-6408052001-901"',
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

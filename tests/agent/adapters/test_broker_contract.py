@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import socket
 
 import pytest
 
 from jaga_agent.adapters.fakes import FakeBroker
 from jaga_agent.adapters.mqtt import MqttBroker, Settings
 from jaga_agent.ports import Will
+from lab import Broker
 
 TOPIC = "jaga/1/6408/kpu-kutim/status"
 
@@ -64,17 +64,8 @@ async def world(request, tmp_path):
         if request.param == "fake":
             yield Fake(listener, next_will), listener, wills
             return
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        config = tmp_path / "mosquitto.conf"
-        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
-        process = await asyncio.create_subprocess_exec(
-            *["mosquitto", "-c", str(config)], stderr=asyncio.subprocess.DEVNULL
-        )
-        stack.push_async_callback(process.wait)
-        stack.callback(process.kill)
-        yield Real(listener, next_will, port), listener, wills
+        mosquitto = stack.enter_context(Broker(tmp_path))
+        yield Real(listener, next_will, mosquitto.port), listener, wills
 
 
 async def settle(side, listener, *want):

@@ -2,7 +2,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import secrets
 import signal
 import socket
 import subprocess
@@ -14,69 +13,35 @@ import pytest
 from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
 from jaga_agent.errors import BrokerError
 from jaga_agent.ports import Will
+from lab import Broker
+from support.ports import free_port
+from support.waiting import until_async
 
 STATUS = "jaga/1/6408/tps-6408052001-901/status"
 BEAT = "jaga/1/6408/tps-6408052001-901/heartbeat"
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-class Mosquitto:
-    """A real broker on a loopback port of its own."""
+class Mosquitto(Broker):
+    """The lab's broker, started and ended beside the event loop."""
 
     def __init__(self, directory, port=None, *lines, anonymous=True):
-        self.port = port or free_port()
-        self.socket = directory / "mosquitto.sock"
-        self._config = directory / f"mosquitto-{secrets.token_hex(4)}.conf"
-        self._config.write_text(
-            "\n".join(
-                [
-                    "per_listener_settings false",
-                    f"allow_anonymous {str(anonymous).lower()}",
-                    f"listener {self.port} 127.0.0.1",
-                    *lines,
-                ]
-            )
-            + "\n"
-        )
-        self._process = None
+        if not anonymous:
+            lines = ("allow_anonymous false", *lines)
+        options = "".join(f"{line}\n" for line in lines)
+        super().__init__(directory, port=port, options=options)
 
-    async def start(self):
-        self._process = await asyncio.create_subprocess_exec(
-            "mosquitto",
-            "-c",
-            str(self._config),
-            stderr=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                except OSError:
-                    await asyncio.sleep(0.02)
-                    continue
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-                return self
+    async def up(self):
+        await asyncio.to_thread(self.start)
 
-    async def kill(self, how=signal.SIGKILL):
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.send_signal(how)
-            await self._process.wait()
-            self._process = None
+    async def kill(self):
+        await asyncio.to_thread(self.stop, signal.SIGKILL)
 
     def freeze(self):
-        self._process.send_signal(signal.SIGSTOP)
+        self.process.send_signal(signal.SIGSTOP)
 
     async def __aenter__(self):
-        return await self.start()
+        await self.up()
+        return self
 
     async def __aexit__(self, *_):
         await self.kill()
@@ -194,13 +159,6 @@ async def mosquitto(tmp_path):
         yield broker
 
 
-async def until(condition, within_s=10):
-    """Poll, where nothing tells."""
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 (of threads and files there is no event)
-            await asyncio.sleep(0.02)
-
-
 def descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -273,11 +231,9 @@ async def test_ten_thousand_in_a_row(mosquitto):
 
 
 async def test_over_a_unix_socket(tmp_path):
-    path = tmp_path / "s"
-    lines = [f"listener 0 {path}", "user root"]
     async with (
-        Mosquitto(tmp_path, None, *lines),
-        Agent(transport="unix", host=str(path)) as (broker, listener),
+        Mosquitto(tmp_path) as mosquitto,
+        Agent(transport="unix", host=str(mosquitto.socket_path)) as (broker, listener),
     ):
         await listener.until("connected")
         assert broker.publish(BEAT, b"", token=1)
@@ -290,7 +246,7 @@ async def test_a_topic_that_is_not_allowed_is_rejected(tmp_path):
     acl.chmod(0o644)
     tmp_path.chmod(0o755)
     async with (
-        Mosquitto(tmp_path, None, f"acl_file {acl}", "user root") as mosquitto,
+        Mosquitto(tmp_path, None, f"acl_file {acl}") as mosquitto,
         Agent(port=mosquitto.port) as (broker, listener),
     ):
         await listener.until("connected")
@@ -313,7 +269,7 @@ async def test_a_broker_that_dies_and_returns(tmp_path, caplog):
             told[1]
             == f"127.0.0.1:{port} refused the connection: is the broker running there?"
         )
-        await until(lambda: agent.wills >= 4)
+        await until_async(lambda: agent.wills >= 4)
         assert listener.told == [], "told once, however often it failed"
         mosquitto = Mosquitto(tmp_path, port)
         async with mosquitto:
@@ -321,7 +277,7 @@ async def test_a_broker_that_dies_and_returns(tmp_path, caplog):
             await mosquitto.kill()
             await listener.until("disconnected")
             assert not broker.publish(BEAT, b"", token=1)
-            await mosquitto.start()
+            await mosquitto.up()
             await listener.until("connected")
             assert broker.publish(BEAT, b"", token=1)
             await listener.until("acknowledged", 1)
@@ -349,7 +305,7 @@ async def test_what_was_in_flight_is_neither_kept_nor_told_twice(tmp_path):
             assert broker.publish(BEAT, b"lost" * token, token=token)
         await mosquitto.kill()
         await listener.until("disconnected")
-        await mosquitto.start()
+        await mosquitto.up()
         await listener.until("connected")
         async with Subscriber(port) as collector:
             await asyncio.sleep(0.3)
@@ -370,7 +326,7 @@ async def test_old_connections_leave_nothing_behind(mosquitto):
             broker.publish(BEAT, bytes(1000), token=n + 1)
             broker.reconnect_now("again")
             await listener.until("connected")
-        await until(lambda: len(mqtt_threads()) == 1 and descriptors() <= before)
+        await until_async(lambda: len(mqtt_threads()) == 1 and descriptors() <= before)
 
 
 @pytest.mark.slow
@@ -432,7 +388,7 @@ async def test_bad_credentials_are_told_once_and_tried_again(tmp_path, caplog):
     )
     passwords.chmod(0o644)
     tmp_path.chmod(0o755)
-    lines = [f"password_file {passwords}", "user root"]
+    lines = [f"password_file {passwords}"]
     agent = Agent(username="site", password="wrong", port=free_port())  # noqa: S106 (it is wrong)
     async with (
         Mosquitto(tmp_path, agent.settings.port, *lines, anonymous=False),
@@ -440,7 +396,7 @@ async def test_bad_credentials_are_told_once_and_tried_again(tmp_path, caplog):
     ):
         told = await listener.until("disconnected")
         assert told[1].startswith("the broker refused us: not authorised")
-        await until(lambda: agent.wills >= 4)
+        await until_async(lambda: agent.wills >= 4)
         assert listener.told == []
         assert "right" not in repr(agent.settings)
         assert "wrong" not in repr(agent.settings)
@@ -497,7 +453,6 @@ def tls_lines(certificates):
         "require_certificate true",
         "use_identity_as_username true",
         "tls_version tlsv1.3",
-        "user root",
     ]
 
 
@@ -627,15 +582,15 @@ async def test_reconnect_now_does_not_wait_for_what_hangs(
         tls = tls_context(certificates / "ca.crt") if stage == "handshake" else None
         agent = Agent(port=hole.port, tls=tls, **patience)
         broker, listener = await stack.enter_async_context(agent)
-        await until(lambda: agent.wills == 1)
+        await until_async(lambda: agent.wills == 1)
         if stage != "connect":
             await asyncio.wait_for(hole.taken.wait(), 5)
         await asyncio.sleep(0.1)
         for n in (2, 3):
             broker.reconnect_now("failover to fibre")
-            await until(lambda n=n: agent.wills >= n)
+            await until_async(lambda n=n: agent.wills >= n)
         # Those that hung are woken, not waited for.
-        await until(lambda: len(mqtt_threads()) == 1)
+        await until_async(lambda: len(mqtt_threads()) == 1)
         assert listener.told == []
 
 
@@ -648,7 +603,7 @@ async def test_after_a_failover_it_is_back_within_a_second(mosquitto):
         broker.reconnect_now("wan0 is dead")
         assert not broker.publish(BEAT, b"", token=2), "at once"
         await listener.until("disconnected", "wan0 is dead")
-        mosquitto._process.send_signal(signal.SIGCONT)
+        mosquitto.process.send_signal(signal.SIGCONT)
         await listener.until("connected", within_s=5)
 
 
@@ -710,8 +665,8 @@ async def test_a_listener_that_raises_kills_nothing(mosquitto):
         listener.connected = None
         listener.acknowledged = None
         broker._listener = listener
-        await until(lambda: broker.publish(BEAT, b"", token=1))
-        await until(lambda: len(caught) == 2)
+        await until_async(lambda: broker.publish(BEAT, b"", token=1))
+        await until_async(lambda: len(caught) == 2)
         del listener.connected
         del listener.acknowledged
         broker.reconnect_now("again")

@@ -1,20 +1,14 @@
 """The reconciler on a real kernel: what traffic does, not what we believe."""
 
 import json
-import time
 
 import pytest
+
+from support.waiting import until
 
 pytestmark = pytest.mark.netns
 
 RESET = "ConnectionResetError"
-
-
-def wait_for(condition, what, deadline_s=5):
-    end = time.perf_counter() + deadline_s
-    while not condition():
-        assert time.perf_counter() < end, f"not within {deadline_s} s: {what}"
-        time.sleep(0.01)
 
 
 def test_twins_with_the_same_address_and_mac_are_told_apart(site):
@@ -38,7 +32,7 @@ def test_a_restart_adopts_and_the_kernel_hears_nothing(site):
     assert phone.echo(key="flow") == "stick1"
     rules = site.nft("-a -s list ruleset")
 
-    wait_for(lambda: site.flows() == {0x200: 1}, "the flow is tracked")
+    until(lambda: site.flows() == {0x200: 1}, "the flow is tracked")
     with site.monitor() as monitor:
         report = site.agent().sync()
         assert monitor.heard_since_start() == []
@@ -53,13 +47,13 @@ def test_the_kernel_fails_over_on_carrier_loss_with_the_agent_dead(site):
     agent.kill()
     assert phone.connect(key="flow") == "stick0"
     site.carrier(0, "down")
-    wait_for(lambda: phone.connect() == "stick1", "failover by the kernel")
+    until(lambda: phone.connect() == "stick1", "failover by the kernel")
     assert phone.echo(key="flow") == RESET, "a hanging flow is told so"
     site.carrier(0, "up")
-    wait_for(lambda: phone.connect() == "stick0", "failback by the kernel")
+    until(lambda: phone.connect() == "stick0", "failback by the kernel")
     # Whoever starts now finds the kernel as it is, and who really carries.
     site.carrier(0, "down")
-    wait_for(lambda: phone.connect() == "stick1", "second failover")
+    until(lambda: phone.connect() == "stick1", "second failover")
     report = site.agent().sync()
     assert (report["adopted_active"], report["changed"]) == ("second", [])
 
@@ -135,7 +129,7 @@ def test_a_gateway_outlives_the_loss_of_the_clients_default(site):
     site.ip(site.pi, "link set wan0 down")
     agent.sync(active="first")
     site.ip(site.pi, "link set wan0 up")
-    wait_for(lambda: agent.observe()["wan0"]["carrier"], "carrier")
+    until(lambda: agent.observe()["wan0"]["carrier"], "carrier")
     assert agent.sync(active="first")["failures"] == []
     assert agent.connect() == "stick0"
 
@@ -262,7 +256,7 @@ def test_carrier_loss_is_told(site):
     agent = site.agent()
     agent.sync()
     agent.watch()
-    wait_for(lambda: agent.observe()["wan0"]["carrier"], "carrier")
+    until(lambda: agent.observe()["wan0"]["carrier"], "carrier")
     seen = len(agent.events_since(count=0))
     site.carrier(0, "down")
     (kind, _), *_ = agent.events_since(count=seen)
@@ -277,7 +271,7 @@ def test_lost_events_mean_to_read_again(site):
     flood = "".join(f"route add 10.99.{n}.0/24 dev lo\n" for n in range(250))
     site.ip(site.pi, "-batch -", stdin=flood)
     assert agent.end() is None
-    wait_for(
+    until(
         lambda: [e for e, _ in agent.events_since(count=0)].count("events-lost") == 2,
         "a second start of listening",
     )

@@ -1,6 +1,7 @@
 """Tell the service manager how we are: the sd_notify(3) protocol, without a library.
 
-Does nothing where there is no service manager ($NOTIFY_SOCKET unset).
+Does nothing where there is no service manager ($NOTIFY_SOCKET unset). Stands alone:
+both programs use it.
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from jaga_agent.errors import NotifyError
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+class NotifyError(Exception):
+    """The service manager's notification socket refused a message."""
+
+
 class ServiceNotifier:
-    """Sends states to $NOTIFY_SOCKET. Every call raises NotifyError if refused."""
+    """Sends states to $NOTIFY_SOCKET; `status` is the line `systemctl status` shows.
+
+    Every call raises NotifyError if refused.
+    """
 
     watchdog_s: float | None
     """The service manager kills us if `watchdog` is silent for this long; None: no."""
@@ -27,7 +33,7 @@ class ServiceNotifier:
         if address and address[0] not in "/@":
             msg = (
                 f"NOTIFY_SOCKET={address!r} is neither a path nor an abstract socket;"
-                " start jaga-agent from its systemd unit, or unset it"
+                " start this from its systemd unit, or unset it"
             )
             raise NotifyError(msg)
         self._address = "\0" + address[1:] if address.startswith("@") else address
@@ -47,10 +53,6 @@ class ServiceNotifier:
         """Say that we are alive: at least twice in each `watchdog_s`."""
         self._send("WATCHDOG=1", status)
 
-    def status(self, status: str) -> None:
-        """Set the line that `systemctl status` shows."""
-        self._send("", status)
-
     def stopping(self, status: str = "") -> None:
         """Say that the shutdown has begun."""
         self._send("STOPPING=1", status)
@@ -63,13 +65,13 @@ class ServiceNotifier:
     def _send(self, assignment: str, status: str) -> None:
         if self._socket is None:
             return
-        lines = [assignment] if assignment else []
+        lines = [assignment]
         if status:
             lines.append("STATUS=" + " ".join(status.split()))
         try:
             self._socket.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            msg = f"the service manager did not take {lines[0]!r}: {error.strerror}"
+            msg = f"the service manager did not take {assignment!r}: {error.strerror}"
             raise NotifyError(msg) from error
 
 

@@ -4,8 +4,7 @@ import socket
 
 import pytest
 
-from jaga_agent.adapters.notify import ServiceNotifier
-from jaga_agent.errors import NotifyError
+from jaga_agent.sd_notify import NotifyError, ServiceNotifier
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -26,7 +25,7 @@ def manager(request, tmp_path):
         (lambda n: n.ready("guarding wan0"), b"READY=1\nSTATUS=guarding wan0"),
         (lambda n: n.watchdog(), b"WATCHDOG=1"),
         (lambda n: n.watchdog("2 of 3 up"), b"WATCHDOG=1\nSTATUS=2 of 3 up"),
-        (lambda n: n.status("two\nlines"), b"STATUS=two lines"),
+        (lambda n: n.ready("two\nlines"), b"READY=1\nSTATUS=two lines"),
         (lambda n: n.stopping(), b"STOPPING=1"),
     ],
 )
