@@ -72,7 +72,7 @@ def test_no_configuration(command, home):
 def test_missing_key(command, home):
     change(home, 'host = "127.0.0.1"\n', "")
     said = fails(BIN / "jaga-agent", command, "--config", home / "agent.toml")
-    assert "agent.toml:8: mqtt.host: missing; add `host = …` here" in said
+    assert "agent.toml:8: mqtt.host: missing; add `host = …`" in said
 
 
 @pytest.mark.parametrize("command", ["run", "check-config"])

@@ -9,8 +9,9 @@ import pytest
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
-    from conftest import Collector
     from playwright.sync_api import Page
+
+    from conftest import Collector
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
