@@ -49,9 +49,11 @@ class View(threading.Thread):
         self._on_update(update)
 
     def all_online(self, total: int) -> bool:
-        """Return whether every site is online, and by a heartbeat, not by birth alone."""
-        sites = self.summary.get("sites", {})
-        return self.summary.get("online", 0) >= total and sites.get("unknown") == 0
+        """Return whether so many sites are online, by a heartbeat, not by birth alone."""
+        if not self.summary:
+            return False
+        sites = self.summary["sites"]
+        return min(self.summary["online"], sites["total"] - sites["unknown"]) >= total
 
     def wait(self, seen: Callable[[View], Any], timeout_s: float) -> Any:
         """Return what `seen` returns as soon as that is true; None after the time."""

@@ -22,7 +22,7 @@ def screen(stage):
     assert following.wait(lambda v: v.all_online(702), 60), (
         f"{following.summary.get('online')} of 702 sites online"
     )
-    with chromium(stage.base) as opened:
+    with chromium(stage.base, stage.directory) as opened:
         yield opened
 
 

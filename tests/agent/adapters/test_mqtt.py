@@ -366,7 +366,11 @@ async def test_the_will_is_not_spoken_when_we_come_back(mosquitto):
 
 @pytest.mark.slow
 async def test_the_will_is_spoken_when_we_do_not_come_back(mosquitto):
-    agent = Agent(port=mosquitto.port, will_delay_s=1, backoff_s=60, backoff_cap_s=60)
+    # A wait anywhere up to a day: with full jitter a shorter one may end before the will.
+    day_s = 86_400
+    agent = Agent(
+        port=mosquitto.port, will_delay_s=1, backoff_s=day_s, backoff_cap_s=day_s
+    )
     async with Subscriber(mosquitto.port) as collector, agent as (broker, listener):
         await listener.until("connected")
         broker._connection.give_up("the cable is cut")
