@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The agent under the systemd of a real, booted Debian (systemd-nspawn): its unit reaches
-# READY, keeps its watchdog, comes back after SIGKILL, writes what it must and nothing else.
+# READY, works behind its fences (routes, nftables, sysctls, ICMP probes, a failover), keeps
+# its watchdog, comes back after SIGKILL while the traffic flows on, and stops cleanly.
 #
 #   scripts/boot-test.sh bookworm|trixie
 #
-# Needs root, mmdebstrap, systemd-nspawn. The guest has its own network with two uplinks
-# whose far ends nobody answers; no traffic leaves it. BOOT_AGENT=FILE runs another program
-# as jaga-agent, to try the unit by itself.
+# Needs root, mmdebstrap, systemd-nspawn. The guest has its own network: two uplinks to an
+# "internet" that is a network namespace inside it; no traffic leaves it. LOG=FILE keeps
+# what the guest said. BOOT_AGENT=FILE runs another program as jaga-agent.
 set -Eeuo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -89,12 +90,20 @@ device = "wan1"
 preference = 2
 
 [[target]]
-name = "silent"
+name = "target-1"
 url = "icmp://192.0.2.1"
-role = "reference"
 
+[[target]]
+name = "target-2"
+url = "icmp://198.51.100.1"
+
+[[target]]
+name = "target-3"
+url = "icmp://203.0.113.1"
+
+# Nobody listens there: the site must be guarded without its broker too.
 [mqtt]
-host = "192.0.2.2"
+host = "192.0.2.1"
 port = 1883
 tls = false
 TOML
@@ -116,40 +125,97 @@ wait_active() { # SECONDS: READY was said (Type=notify)
   done
   fail "not READY within $1 s"
 }
+jaga=/opt/jaga/bin/jaga-agent
+ask() { # PYTHON: of what `status --json` answers, as `s`
+  "$jaga" status --json | python3 -c "import json, sys; s = json.load(sys.stdin); print($1)"
+}
+wait_for() { # SECONDS WHAT COMMAND…
+  local seconds=$1 what=$2
+  shift 2
+  for _ in $(seq $((seconds * 10))); do
+    "$@" >/dev/null 2>&1 && return
+    sleep 0.1
+  done
+  fail "$what: not within $seconds s"
+}
+carries() { [ "$(ask "s['active']")" = "$1" ]; }
+is_up() { [ "$(ask "[u['health'] for u in s['uplinks'] if u['name'] == '$1'][0]")" = up ]; }
+reaches() { ping -c 1 -W 1 192.0.2.1; }
+systemctl_is() { [ "$(show "$1")" "$2" "$3" ]; }
+
+# ---- a site: two uplinks whose far ends are an internet of its own
+ip netns add internet
+ip -n internet link set lo up
+for target in 192.0.2.1 198.51.100.1 203.0.113.1; do
+  ip -n internet address add $target/32 dev lo
+done
 for n in 0 1; do
-  ip link add wan$n type veth peer name far$n && ip addr add 198.18.$n.2/24 dev wan$n
-  ip link set wan$n up && ip link set far$n up
+  ip link add wan$n type veth peer name far$n netns internet
+  ip -n internet address add 198.18.$n.1/24 dev far$n
+  ip -n internet link set far$n up
+  ip address add 198.18.$n.2/24 dev wan$n
+  ip link set wan$n up
   ip route add default via 198.18.$n.1 dev wan$n metric 10$n
 done
+
 systemd-analyze verify --man=no jaga-agent.service || fail "systemd-analyze verify"
+runuser -u jaga -- "$jaga" check-config || fail "check-config as jaga"
 systemctl start jaga-agent || fail "start"
 wait_active "$ready_within_s"
 first=$(show MainPID)
-echo "READY: pid $first, $(systemctl --version | head -n 1), memory $(show MemoryCurrent)"
+echo "READY: pid of jaga-agent $first, $(systemctl --version | head -n 1)"
+
+# ---- its fences
 grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' "/proc/$first/status"
 [ "$(awk '/CapEff/ {print $2}' "/proc/$first/status")" = 0000000000003000 ] || fail "capabilities are not NET_ADMIN and NET_RAW"
 [ "$(stat -c %U "/proc/$first")" = jaga ] || fail "does not run as jaga"
 [ "$(stat -c '%U %a' /var/lib/jaga)" = 'jaga 750' ] || fail "StateDirectory"
 inside() { nsenter -t "$first" -m -- "$@"; }
-inside sh -c 'echo 2 > /proc/sys/net/ipv4/conf/wan0/rp_filter' || fail "/proc/sys/net is not writable"
 inside sh -c 'echo x > /proc/sys/kernel/core_pattern' 2>/dev/null && fail "/proc/sys/kernel is writable"
 inside touch /usr/x /etc/x 2>/dev/null && fail "/usr and /etc are writable"
+systemd-analyze security --no-pager jaga-agent.service | tail -n 1 | sed 's/[^ -~]*//g; s/^ *//'
+
+# ---- its work
+wait_for 15 "uplink one probed and active" carries one
+wait_for 15 "uplink two probed" is_up two
+echo "PROBES: $(ask "', '.join('%s %s, RTT %.2f ms' % (u['name'], u['health'], u['rtt_ms']) for u in s['uplinks'])")"
+[ "$(ask "s['troubles']")" = "[]" ] || fail "troubles: $(ask "s['troubles']")"
+echo "ROUTE: $(ip route show table 100 | head -n 1)"
+[ "$(ip route show table 100 | grep -c '^default via 198.18.0.1 dev wan0 .*metric 1 ')" = 1 ] || fail "table 100: $(ip route show table 100)"
+[ "$(ip rule | grep -cE '^(1000|1101|1102|1201|1202|2000):')" = 6 ] || fail "rules: $(ip rule)"
+nft list table inet jaga | grep -q masquerade || fail "nftables: $(nft list ruleset)"
+echo "NFTABLES: table inet jaga, $(nft list table inet jaga | grep -c 'chain ') chains"
+for n in 0 1; do
+  [ "$(cat /proc/sys/net/ipv4/conf/wan$n/rp_filter)" = 2 ] || fail "rp_filter of wan$n"
+done
+echo "SYSCTLS: rp_filter of wan0 and wan1 is 2"
+ip netns exec internet nft 'add table netdev silence; add chain netdev silence far0 { type filter hook ingress device "far0" priority -500; policy drop; }' || fail "nft in the internet"
+wait_for 10 "failover to two when one falls silent" carries two
+reaches >/dev/null || fail "no traffic after the failover"
+echo "MOVED: $(ask "s['decisions'][0]['rule'] + ': ' + s['decisions'][0]['reason']")"
+
+# ---- its watchdog, its deaths
 sleep "$watched_s"
 [ "$(show MainPID)/$(show NRestarts)" = "$first/0" ] || fail "did not live through two watchdog periods"
-echo "WATCHED: $watched_s s with WatchdogUSec $(show WatchdogUSec), last ping $(show WatchdogTimestamp)"
+echo "WATCHED: $watched_s s with WatchdogUSec $(show WatchdogUSec); $(awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$first/status") MiB resident"
 kill -KILL "$first"
-for _ in $(seq 100); do [ "$(show MainPID)" != "$first" ] && [ "$(show NRestarts)" = 1 ] && break; sleep 0.1; done
+wait_for 5 "the death" systemctl_is MainPID != "$first"
+reaches >/dev/null || fail "the agent's death stopped the traffic"
+wait_for 10 "a restart after SIGKILL" systemctl_is NRestarts = 1
 wait_active 30
-echo "RESTARTED: pid $(show MainPID) after SIGKILL, NRestarts $(show NRestarts)"
+wait_for 15 "the same uplink after the restart" carries two
+echo "RESTARTED: pid $(show MainPID) after SIGKILL, NRestarts $(show NRestarts); traffic flowed meanwhile"
 second=$(show MainPID)
 kill -STOP "$second"
-for _ in $(seq 600); do [ "$(show NRestarts)" = 2 ] && break; sleep 0.1; done
-[ "$(show NRestarts)" = 2 ] || fail "the watchdog let a stopped agent be"
+wait_for 60 "the watchdog's word about a stopped agent" systemctl_is NRestarts = 2
 wait_active 30
 echo "WATCHDOG: a stopped agent was replaced by pid $(show MainPID)"
+began=$(date +%s)
 systemctl stop jaga-agent
 [ "$(show Result)/$(show ActiveState)" = success/inactive ] || fail "SIGTERM did not end it cleanly: $(show Result)/$(show ActiveState)"
-echo "STOPPED cleanly"
+reaches >/dev/null || fail "the stop stopped the traffic"
+echo "STOPPED cleanly in $(($(date +%s) - began)) s; traffic flows on"
+journalctl -b --no-pager -o cat -u jaga-agent _COMM=jaga-agent | grep -iE 'traceback|error' && fail "errors in its log"
 echo PROVED
 GUEST
 chmod +x "$root/root/prove"
@@ -193,4 +259,5 @@ cat "$root/root/proof" 2>/dev/null || {
   echo "the guest did not boot"
   exit 1
 }
+[[ -z ${LOG-} ]] || cp "$root/root/proof" "$LOG"
 [[ $(tail -n 1 "$root/root/proof") == PROVED ]]

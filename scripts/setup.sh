@@ -203,10 +203,11 @@ install_python_packages() {
 }
 
 # ---- the page --------------------------------------------------------------------
-# The environment's own Node (a wheel), also for the scripts of npm's packages.
+# The environment's own Node (a wheel), also for the scripts of npm's packages. Like apt and
+# pip it is to trust the certificates that this system trusts (an organisation's proxy).
 web_npm() {
   cd "$ROOT/web"
-  PATH=$VENV/bin:$PATH npm "$@"
+  PATH=$VENV/bin:$PATH NODE_USE_SYSTEM_CA=${NODE_USE_SYSTEM_CA-1} npm "$@"
 }
 
 build_page() {
