@@ -146,6 +146,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return index + 1 if said is None else said
 
     @property
+    def devices(self) -> dict[UplinkName, str]:
+        """The uplinks' devices, the preferred first."""
+        return {UplinkName(u.name): u.device for u in self.by_preference}
+
+    @property
     def targets(self) -> tuple[Target, ...]:
         """The targets, as said or the defaults."""
         return self.target or tuple(Target(n, u) for n, u in DEFAULT_TARGETS)

@@ -30,7 +30,8 @@ from jaga_agent.core.model import UplinkName
 from jaga_agent.core.routes import RoutedUplink, RoutingConfig
 from jaga_agent.errors import AdapterError, PermissionMissingError
 from jaga_agent.reconcile import Reconciler
-from jaga_agent.runtime.agent import Agent, Doors
+from jaga_agent.runtime.agent import Agent
+from jaga_agent.runtime.doors import Doors
 from jaga_agent.sd_notify import NotifyError, ServiceNotifier
 
 if TYPE_CHECKING:

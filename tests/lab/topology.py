@@ -26,8 +26,6 @@ BROKER_PORT = 1883
 PORTAL = "203.0.113.90"
 """Where a carrier sends the HTTP of a customer whose quota is used up."""
 
-ROLES = ("phone", "pi", "carrier", "internet")
-
 HILINK_MAC = "0c:5b:8f:27:9a:64"
 """What HiLink sticks give their host, all of them the same."""
 

@@ -78,6 +78,15 @@ def collector(tmp_path):
 
 
 @pytest.fixture
+def room(broker, collector):
+    """A collector that runs and hears the broker."""
+    room = collector(broker.port)
+    room.start()
+    room.wait_connected()
+    return room
+
+
+@pytest.fixture
 def follow():
     streams = []
 

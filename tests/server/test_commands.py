@@ -88,10 +88,7 @@ def test_version(idle):
 
 
 @pytest.mark.slow
-def test_tail_and_sites(broker, collector, publisher, simulate, wait_until):
-    room = collector(broker.port)
-    room.start()
-    room.wait_connected()
+def test_tail_and_sites(broker, room, publisher, simulate, wait_until):
     tail = subprocess.Popen(
         [*room.command("tail"), "--site", SITE], stdout=subprocess.PIPE, text=True
     )

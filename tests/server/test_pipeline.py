@@ -28,11 +28,8 @@ def settled(metrics):
 
 
 def test_everything_published_is_stored_once(
-    broker, collector, publisher, simulate, wait_until
+    broker, room, publisher, simulate, wait_until
 ):
-    room = collector(broker.port)
-    room.start()
-    room.wait_connected()
     first, second = simulate(SITE), simulate(OTHER)
     link = publisher(broker.port)
     # More than both windows of 20 and of 1000: acknowledgements must flow.
@@ -68,11 +65,8 @@ def test_everything_published_is_stored_once(
 
 
 def test_a_killed_collector_loses_nothing(
-    broker, collector, publisher, simulate, wait_until
+    broker, room, publisher, simulate, wait_until
 ):
-    room = collector(broker.port)
-    room.start()
-    room.wait_connected()
     site = simulate(SITE)
     link = publisher(broker.port)
     for _ in range(3):
@@ -89,11 +83,8 @@ def test_a_killed_collector_loses_nothing(
 
 
 def test_a_restarted_broker_loses_nothing(
-    broker, collector, publisher, simulate, wait_until
+    broker, room, publisher, simulate, wait_until
 ):
-    room = collector(broker.port)
-    room.start()
-    room.wait_connected()
     site = simulate(SITE)
     publisher(broker.port).all(beats(site, 300))
     broker.stop()
@@ -110,11 +101,8 @@ def test_a_restarted_broker_loses_nothing(
 
 
 def test_stopping_commits_and_acknowledges_what_is_in_hand(
-    broker, collector, publisher, simulate, wait_until
+    broker, room, publisher, simulate, wait_until
 ):
-    room = collector(broker.port)
-    room.start()
-    room.wait_connected()
     site = simulate(SITE)
     publisher(broker.port).all(beats(site, 500))
     assert room.stop() == 0
@@ -128,11 +116,8 @@ def test_stopping_commits_and_acknowledges_what_is_in_hand(
 
 
 def test_poison_is_acknowledged_counted_and_kept(
-    broker, collector, publisher, simulate, wait_until
+    broker, room, publisher, simulate, wait_until
 ):
-    room = collector(broker.port)
-    room.start()
-    room.wait_connected()
     site = simulate(SITE)
     good = site.heartbeat()
     twice = site.heartbeat(uplinks=good.uplinks + good.uplinks)
@@ -176,11 +161,8 @@ def test_poison_is_acknowledged_counted_and_kept(
 
 
 def test_a_site_that_is_on_no_list_is_shown(
-    broker, collector, publisher, simulate, wait_until
+    broker, room, publisher, simulate, wait_until
 ):
-    room = collector(broker.port)
-    room.start()
-    room.wait_connected()
     stranger = simulate("tps-6408999999-001")
     publisher(broker.port).all(beats(stranger, 1))
 
@@ -193,10 +175,7 @@ def test_a_site_that_is_on_no_list_is_shown(
     assert room.metrics()["jaga_unknown_site_total"] == 1
 
 
-def test_birth_beat_will(broker, collector, publisher, simulate, wait_until):
-    room = collector(broker.port)
-    room.start()
-    room.wait_connected()
+def test_birth_beat_will(broker, room, publisher, simulate, wait_until):
     site = simulate(SITE)
 
     def row():
@@ -287,11 +266,8 @@ def test_a_whole_district(
 
 
 def test_a_change_reaches_the_page_within_a_second(
-    broker, collector, publisher, simulate, wait_until, follow
+    broker, room, publisher, simulate, wait_until, follow
 ):
-    room = collector(broker.port)
-    room.start()
-    room.wait_connected()
     stream = follow(room)
     assert len(stream.updates[0]["sites"]) == 3
     assert stream.headers["x-accel-buffering"] == "no"

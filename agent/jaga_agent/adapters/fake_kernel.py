@@ -7,7 +7,6 @@ goes takes its routes with it. Everything asked of them is kept in `log`.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jaga_agent.core.routes import (
@@ -63,9 +62,6 @@ class FakeKernel:
         if not link.admin_up:
             self._drop_routes(link.device)
         self._events.put_nowait(KernelEvent.LINK)
-
-    def set_carrier(self, device: str, *, carrier: bool) -> None:
-        self.set_link(replace(self.devices[device], carrier=carrier))
 
     def remove_link(self, device: str) -> None:
         """Unplug the device; its routes go from every table."""

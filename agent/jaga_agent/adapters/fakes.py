@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from jaga_agent.core.model import Instant
 from jaga_agent.errors import SpoolError
-from jaga_agent.ports import Counters, HostReading, SpooledRecord, Stamp
+from jaga_agent.ports import SpooledRecord, Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from jaga_agent.ports import BrokerListener, ProbeListener, Will
+    from jaga_agent.ports import BrokerListener, Will
 
 
 class FakeClock:
@@ -56,36 +56,6 @@ class FakeClock:
     def stamp(self) -> Stamp:
         boot_ns = round(self.now() * 1e9)
         return Stamp(boot_ns + self._wall_offset_ms * 1_000_000, boot_ns)
-
-
-class FakeProber:
-    """Keeps what was sent; the test answers in the network's name."""
-
-    def __init__(self, listener: ProbeListener) -> None:
-        self.listener = listener
-        self.sent: list[tuple[int, str, str]] = []
-        """(probe_id, device, address), in order."""
-        self.closed = False
-
-    def send(self, probe_id: int, device: str, address: str) -> None:
-        self.sent.append((probe_id, device, address))
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class FakeHost:
-    """A host whose readings are set."""
-
-    def __init__(self) -> None:
-        self.reading = HostReading(1000.0, 0.1, 0.2, 0.3, 45.0)
-        self.devices: dict[str, Counters] = {}
-
-    def read(self) -> HostReading:
-        return self.reading
-
-    def counters(self, devices: Sequence[str]) -> Mapping[str, Counters]:
-        return {d: self.devices[d] for d in devices if d in self.devices}
 
 
 class MemorySpool:

@@ -76,7 +76,6 @@ default via 10.0.3.5 dev wan2 table 103 metric 1
 NO_WAY_101 = "unreachable default table 101 metric 4294967295\n"
 NO_WAY_103 = "unreachable default table 103 metric 4294967295\n"
 BY_WAN0 = "default via 192.168.8.1 dev wan0 table 100 metric 1\n"
-BY_WAN2 = "default via 10.0.3.5 dev wan2 table 100 metric 1\n"
 STANDBYS = """\
 default via 10.0.3.5 dev wan2 table 100 metric 10
 default via 192.168.8.1 dev wan0 table 100 metric 11

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from tenacity import AsyncRetrying, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
-from jaga_agent.adapters.mqtt.connection import Connection, Ended, Settings
+from jaga_agent.adapters.mqtt.connection import Connection
+from jaga_agent.adapters.mqtt.endings import Ended
+from jaga_agent.adapters.mqtt.settings import Settings
 from jaga_agent.errors import BrokerError
 
 if TYPE_CHECKING:

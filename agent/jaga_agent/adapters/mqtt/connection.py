@@ -10,89 +10,39 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import re
 import socket
-import ssl
 import struct
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from jaga_agent.adapters.mqtt.endings import (
+    CERTIFICATE_REFUSED,
+    REFUSALS,
+    Ended,
+    explain,
+)
+
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from paho.mqtt.client import ConnectFlags, DisconnectFlags
     from paho.mqtt.reasoncodes import ReasonCode
 
+    from jaga_agent.adapters.mqtt.settings import Settings
     from jaga_agent.ports import Will
 
 _log = logging.getLogger(__name__)
 
-# CONNACK reason codes (MQTT 5, 3.2.2.2) that no waiting mends.
-_REFUSALS: Final = {
-    0x84: "the broker does not speak MQTT 5",
-    0x85: "the broker does not accept this client id",
-    0x86: "bad user name or password",
-    0x87: "not authorised: is this site's certificate or user known to the broker?",
-    0x8A: "this site is banned",
-    0x8C: "the broker wants another authentication method",
-}
 _KEEP_ALIVE_TIMEOUT: Final = 0x8D
-# TLS alerts by which a server rejects our certificate. With TLS 1.3 they come after the
-# handshake, as an error of the first read.
-_CERTIFICATE_REFUSED: Final = re.compile(
-    r"ALERT_(UNKNOWN_CA|BAD_CERTIFICATE|CERTIFICATE_\w+|ACCESS_DENIED)"
-)
-
 # A keep-alive is checked at this interval; a publish wakes the thread at once.
 _LOOP_S: Final = 1.0
 _HARD_CLOSE: Final = struct.pack("ii", 1, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to reach the broker, and how patiently."""
-
-    host: str
-    """Name or address; with `transport` "unix" the path of a socket."""
-    client_id: str
-    """The site id: the broker keeps our session under it."""
-    port: int = 8883
-    transport: Literal["tcp", "unix"] = "tcp"
-    tls: ssl.SSLContext | None = None
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    keepalive_s: int = 30
-    session_expiry_s: int = 3600
-    connect_timeout_s: float = 5.0
-    """For one address, and for each step of the TLS handshake."""
-    attempt_timeout_s: float = 20.0
-    """For all of it: DNS, TCP, TLS, and the broker's answer."""
-    unacknowledged_s: float = 20.0
-    """TCP_USER_TIMEOUT: a connection whose segments are not acknowledged is dead."""
-    max_inflight: int = 20
-
-    backoff_s: float = 2.0
-    """Full jitter: the n-th wait, from 0, is anywhere in 0…backoff_s·2ⁿ. After a
-    broker's restart hundreds of sites must not return at once."""
-    backoff_cap_s: float = 60.0
-    refused_s: tuple[float, float] = (60.0, 300.0)
-    """A refusal needs a person to mend something: look again seldom."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Why a connection, or the attempt to make one, is over."""
-
-    reason: str
-    refused: bool = False
-    """For good: not by the network, but by a broker that does not want us."""
 
 
 class _Client(Client):
@@ -257,7 +207,7 @@ class Connection:
         try:
             ended = self._live(client)
         except OSError as error:
-            ended = self._verdict or Ended(_explain(error, self._settings))
+            ended = self._verdict or Ended(explain(error, self._settings))
         except Exception as error:  # noqa: BLE001 (paho raises whatever a strange broker provokes; it must end this connection, not the thread in silence)
             _log.exception("the MQTT client failed")
             ended = Ended(f"the MQTT client failed: {error!r}")
@@ -282,7 +232,7 @@ class Connection:
             pass
         if self._verdict is not None and self._verdict.refused:
             return self._verdict
-        if _CERTIFICATE_REFUSED.search(self._trouble):
+        if CERTIFICATE_REFUSED.search(self._trouble):
             text = f"the broker refuses this site's certificate: {self._trouble}"
             return Ended(text, refused=True)
         return self._verdict or Ended(
@@ -359,7 +309,7 @@ class Connection:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            known = _REFUSALS.get(reason.value)
+            known = REFUSALS.get(reason.value)
             self._verdict = Ended(
                 f"the broker refused us: {known or reason}", refused=known is not None
             )
@@ -413,24 +363,3 @@ def _properties(packet: int) -> Properties:
 
 def _elsewhere(_client: Client, _userdata: Any, _sock: Any) -> None:
     pass
-
-
-def _explain(error: OSError, settings: Settings) -> str:
-    """Return one line for the operator: what failed, and where to look."""
-    where = settings.host
-    if settings.transport == "tcp":
-        where = f"{settings.host}:{settings.port}"
-    if isinstance(error, socket.gaierror):
-        return f"cannot resolve {settings.host}: {error.strerror}"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"the certificate of {where} is not good: {error.verify_message}"
-            " (is mqtt.ca its authority, and this clock right?)"
-        )
-    if isinstance(error, ssl.SSLError):
-        return f"TLS with {where} failed: {error.reason or error}"
-    if isinstance(error, TimeoutError):
-        return f"no answer from {where} within {settings.connect_timeout_s:g} s"
-    if isinstance(error, ConnectionRefusedError):
-        return f"{where} refused the connection: is the broker running there?"
-    return f"cannot connect to {where}: {error.strerror or error}"

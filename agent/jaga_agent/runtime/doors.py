@@ -1,0 +1,41 @@
+"""The adapters the agent works through, as `wiring` hands them over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jaga_agent.adapters.journal import Journal
+    from jaga_agent.ports import (
+        Broker,
+        BrokerListener,
+        Clock,
+        Host,
+        Kernel,
+        ProbeListener,
+        Prober,
+        Spool,
+        Will,
+    )
+    from jaga_agent.reconcile import Reconciler
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Each is made, and closed, by the one who wires them."""
+
+    clock: Clock
+    host: Host
+    spool: Spool
+    kernel: Kernel
+    reconciler: Reconciler
+    make_prober: Callable[[ProbeListener], Prober]
+    make_broker: Callable[[BrokerListener, Callable[[], Will]], Broker]
+    journal: Journal | None
+    ready: Callable[[str], None]
+    alive: Callable[[str], None]
+    alive_every_s: float | None
+    """How often the service manager must hear that we live; None: never."""

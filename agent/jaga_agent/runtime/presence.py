@@ -1,0 +1,118 @@
+"""The site towards the broker: its presence (birth, goodbye, last will) and link.
+
+Records take their own way over the same link; they are `recorder`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from jaga_agent import report
+from jaga_agent.ports import Will
+from jaga_agent.wire import messages as wire
+
+if TYPE_CHECKING:
+    from jaga_agent.config import Config
+    from jaga_agent.runtime.doors import Doors
+    from jaga_agent.runtime.recorder import Recorder
+    from jaga_agent.runtime.troubles import Troubles
+
+_log = logging.getLogger(__name__)
+
+
+class Presence:
+    """The broker's listener."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        config_hash: str,
+        version: str,
+        doors: Doors,
+        recorder: Recorder,
+        troubles: Troubles,
+    ) -> None:
+        self._config = config
+        self._config_hash = config_hash
+        self._version = version
+        self._clock = doors.clock
+        self._spool = doors.spool
+        self._recorder = recorder
+        self._troubles = troubles
+        self._connection = 0
+        self._reason: str | None = "starting"
+        self._since = self._clock.now()
+        self.is_connected = False
+        self._broker = doors.make_broker(self, self._will)
+
+    def start(self) -> None:
+        """Begin to dial."""
+        self._broker.start()
+
+    def reconnect_now(self, reason: str) -> None:
+        """Leave the old connection, which goes by an uplink that no longer carries."""
+        self._broker.reconnect_now(reason)
+
+    async def close(self) -> None:
+        """Say that the site goes offline, and disconnect."""
+        await self._broker.close(
+            last_topic=self._recorder.topic("status"),
+            last_payload=wire.encode(self._status(online=False)),
+        )
+        self._recorder.disconnected()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the link's row of the status answer."""
+        return {
+            "connected": self.is_connected,
+            "reason": self._reason,
+            "for_s": self._clock.now() - self._since,
+        }
+
+    def connected(self, session_present: bool) -> None:
+        self._now(connected=True, reason=None)
+        _log.info("broker connected session_present=%s", session_present)
+        self._broker.publish(
+            self._recorder.topic("status"),
+            wire.encode(self._status(online=True)),
+            token=None,
+            retain=True,
+        )
+        self._recorder.connected(self._broker)
+
+    def disconnected(self, reason: str) -> None:
+        self._recorder.disconnected()
+        self._now(connected=False, reason=reason)
+
+    def acknowledged(self, token: int) -> None:
+        self._recorder.acknowledged(token)
+
+    def rejected(self, token: int, reason: str) -> None:
+        # Kept in the spool: sent again with the next connection.
+        self._troubles.tell("broker", f"the broker rejected record {token}: {reason}")
+
+    def _now(self, *, connected: bool, reason: str | None) -> None:
+        if connected != self.is_connected:
+            self._since = self._clock.now()
+        self.is_connected, self._reason = connected, reason
+
+    def _will(self) -> Will:
+        """Return the will of the next connection: it names the birth it ends."""
+        self._connection = self._spool.next_connection()
+        return Will(
+            self._recorder.topic("status"),
+            wire.encode(self._status(online=False)),
+            self._config.mqtt.will_delay_s,
+        )
+
+    def _status(self, *, online: bool) -> wire.Status:
+        return report.status(
+            self._config,
+            self._config_hash,
+            self._version,
+            online=online,
+            boot=self._spool.boot,
+            connection=self._connection,
+        )
