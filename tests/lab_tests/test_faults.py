@@ -87,7 +87,10 @@ def test_rate_limit_and_its_queue(lab, gateway) -> None:
         ["ping", "-nq", "-c30", "-i0.002", "-s972", "-W0.1", "-I", "wan0", "192.0.2.1"]
     )
     before = uplink.counters()["up"]
-    assert 7 <= before.queue_dropped <= 11
+    # How many depends on how fast a busy machine sends them; none may be unaccounted for.
+    queued = before.offered - before.delivered - before.queue_dropped
+    assert 1 <= before.queue_dropped <= 11
+    assert 10 <= queued <= 20
     start_s = boottime_s()
     until(lambda: uplink.counters()["up"].delivered >= before.delivered + 10)
     assert boottime_s() - start_s > 0.5
