@@ -10,6 +10,12 @@ export PYTHON
 
 BIN := .venv/bin
 
+# What root does through sudo in a user's checkout leaves no root's files in it.
+ifneq ($(SUDO_UID),)
+export PYTHONDONTWRITEBYTECODE := 1
+endif
+AS_USER := scripts/as-user.sh
+
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,20 +34,20 @@ demo: setup ## a site fails over before your eyes, a district of 702 sites on th
 
 .PHONY: test
 test: setup ## every test, in real network namespaces, broker and browser (as root)
-	@mkdir -p artifacts
+	@$(AS_USER) mkdir -p artifacts
 	@$(BIN)/python -m pytest --junitxml=artifacts/junit.xml $(ARGS)
 
 .PHONY: check
 check: setup ## the inner habit: format, lint, types, import rules, fast tests
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -q -m "not slow and not netns" $(ARGS)
+	@$(AS_USER) $(BIN)/ruff format --check .
+	@$(AS_USER) $(BIN)/ruff check .
+	@$(AS_USER) $(BIN)/mypy
+	@$(AS_USER) $(BIN)/lint-imports
+	@$(AS_USER) $(BIN)/python -m pytest -q -m "not slow and not netns" $(ARGS)
 
 .PHONY: wheel
 wheel: setup ## dist/jaga-*.whl with the built page inside
-	@$(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .
+	@$(AS_USER) $(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
 # make fresh-root-test DIST=trixie

@@ -4,7 +4,8 @@
 # second and no network.
 #
 #   scripts/setup.sh          all of it, for `make demo` and `make test`
-#   scripts/setup.sh venv     the Python environment only, for `make check`
+#   scripts/setup.sh venv     the Python environment only
+#   scripts/setup.sh debian   the Debian packages only
 #
 # PYTHON=python3.13 chooses the interpreter. Package sources are the user's: whatever
 # apt, pip and npm are configured to use.
@@ -283,6 +284,19 @@ set_up_page() {
   fi
 }
 
+# Under sudo only apt-get needs root. Everything in the checkout is made by the user whose
+# it is, or their next `make check` would meet files it may not write.
+if [[ ${1-} != debian ]] && ((EUID == 0)) &&
+  [[ $("$ROOT/scripts/as-user.sh" id -u) != 0 ]]; then
+  if [[ ${1-all} == all ]]; then
+    status=0
+    "$ROOT/scripts/setup.sh" debian || status=$?
+    chown -R --reference="$ROOT" "$STAMPS"
+    ((status == 0)) || exit "$status"
+  fi
+  exec "$ROOT/scripts/as-user.sh" "$ROOT/scripts/setup.sh" "$@"
+fi
+
 mkdir -p "$STAMPS"
 trap stop_ticker EXIT
 # One set-up at a time: `make -j test demo`, or two terminals.
@@ -303,5 +317,9 @@ case ${1-all} in
     total=2
     set_up_python
     ;;
-  *) die "unknown part \"$1\": all (default) or venv" ;;
+  debian)
+    total=5
+    set_up_debian
+    ;;
+  *) die "unknown part \"$1\": all (default), venv or debian" ;;
 esac

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from support import places
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT = Path(__file__).resolve().parent.parent
+LEFT = (".pytest_cache", ".hypothesis", "artifacts")
 
 # The machine is shared: a slow example is not a wrong one.
 hypothesis.settings.register_profile("shared-machine", deadline=None)
@@ -26,3 +26,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     return places.shared_data()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """Make what a run as root through sudo leaves in a user's checkout that user's."""
+    owner = ROOT.stat()
+    if os.geteuid() != 0 or os.environ.get("SUDO_UID") != str(owner.st_uid):
+        return
+    for name in LEFT:
+        for path in (ROOT / name, *(ROOT / name).rglob("*")):
+            if path.exists():
+                os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
