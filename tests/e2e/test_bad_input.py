@@ -90,6 +90,7 @@ def test_a_device_that_does_not_exist(home):
     assert "lo" in present.split(", ")
 
 
+@pytest.mark.netns
 def test_a_certificate_that_is_not_there(home):
     change(home, "tls = false", f'ca = "{home}/ca.crt"')
     said = fails(BIN / "jaga-agent", "check-config", "--config", home / "agent.toml")
@@ -115,6 +116,7 @@ def test_no_agent_to_ask(home):
     assert "sudo systemctl start jaga-agent" in said
 
 
+@pytest.mark.netns
 def test_a_spool_from_a_newer_version(home):
     with closing(sqlite3.connect(home / "spool.sqlite3")) as db:
         db.execute("PRAGMA user_version = 999")
