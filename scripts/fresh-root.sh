@@ -4,7 +4,7 @@
 #
 #   scripts/fresh-root.sh bookworm|trixie [COMMAND…]
 #
-# Without commands: make setup, make setup, make test, make demo ARGS=--once. Needs root and
+# Without commands: make setup (twice), demo ARGS=--once, check, test. Needs root and
 # mmdebstrap. KEEP=1 keeps the root for a look. Mounts live in a namespace of their own and
 # end with it; the directory is removed however this ends.
 set -Eeuo pipefail
@@ -41,7 +41,8 @@ case $dist in
     ;;
 esac
 need_root_and mmdebstrap git unshare
-(($#)) || set -- 'make setup' 'make setup' 'make test' 'make demo ARGS=--once'
+(($#)) || set -- 'make setup' 'make setup' 'make demo ARGS=--once' \
+  'make check' 'make test'
 
 work=$(mktemp -d --tmpdir "jaga-fresh-$dist-XXXXXX")
 root=$work/root
