@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +17,13 @@ LEFT = (".pytest_cache", ".hypothesis", "artifacts")
 # The machine is shared: a slow example is not a wrong one.
 hypothesis.settings.register_profile("shared-machine", deadline=None)
 hypothesis.settings.load_profile("shared-machine")
+
+
+def pytest_configure() -> None:
+    # A job that a shell puts into the background ignores Ctrl-C and so would all that
+    # the tests start, and end with Ctrl-C; a handler is not handed on (execve(2)).
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
