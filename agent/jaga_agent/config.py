@@ -108,7 +108,7 @@ class StateTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Decide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    probe_interval_s: Positive = 10.0
+    probe_interval_s: Positive = 13.0
     recovery_interval_s: Positive = 2.0
     hold_down_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     hold_down_cap_s: Annotated[float, msgspec.Meta(ge=0)] = 900.0

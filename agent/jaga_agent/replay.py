@@ -61,6 +61,6 @@ def line(began: Instant, outcome: Outcome) -> Iterator[str]:
                     else f" (detected in {action.detected_s * 1000:.0f} ms)"
                 )
                 move = f"{previous or 'nothing'} → {uplink}{detected}"
-                yield f"{at}  {rule.upper()} {move}: {action.reason}"
+                yield f"{at}  {rule.upper()} {move}: {action.why}"
     if not outcome.same:
         yield f"{at}  differs from what the agent did then"

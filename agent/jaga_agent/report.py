@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jaga_agent.config import Config
-    from jaga_agent.core.actions import ReportHealth, ReportTarget, SelectUplink
+    from jaga_agent.core.actions import (
+        ReportBusy,
+        ReportCheck,
+        ReportGap,
+        ReportHealth,
+        ReportTarget,
+        SelectUplink,
+    )
     from jaga_agent.core.model import UplinkName
     from jaga_agent.core.state import State
     from jaga_agent.core.tally import Measured
@@ -125,7 +132,7 @@ def health(stamp: Stamp, action: ReportHealth) -> wire.Event:
     return _event(
         stamp,
         "health",
-        action.reason,
+        str(action.reason),
         uplink=action.uplink,
         old=action.old.value,
         new=action.new.value,
@@ -138,10 +145,49 @@ def target(stamp: Stamp, action: ReportTarget) -> wire.Event:
     return _event(
         stamp,
         "target",
-        action.reason,
+        str(action.reason),
         old=state[not action.answering],
         new=state[action.answering],
         evidence={"target": action.target},
+    )
+
+
+def check(stamp: Stamp, action: ReportCheck) -> wire.Event:
+    """Return the event of a check that began to fail through an uplink, or works."""
+    state = ("failing", "working")
+    return _event(
+        stamp,
+        "check",
+        str(action.reason),
+        uplink=action.uplink,
+        old=state[not action.ok],
+        new=state[action.ok],
+        evidence={"target": action.target},
+    )
+
+
+def busy(stamp: Stamp, action: ReportBusy) -> wire.Event:
+    """Return the event of a queue that the site's own traffic fills, or no longer."""
+    state = ("free", "busy")
+    return _event(
+        stamp,
+        "busy",
+        str(action.reason),
+        uplink=action.uplink,
+        old=state[not action.busy],
+        new=state[action.busy],
+    )
+
+
+def gap(stamp: Stamp, action: ReportGap) -> wire.Event:
+    """Return the event of the first packet after a move: how long the site was cut."""
+    gap_ms = _ms(action.gap_s)
+    return _event(
+        stamp,
+        "gap",
+        f"the site was cut for {gap_ms} ms",
+        uplink=action.uplink,
+        evidence={"gap_ms": str(gap_ms)},
     )
 
 
@@ -156,7 +202,7 @@ def decision(
     return _event(
         stamp,
         "decision",
-        action.reason,
+        action.why,
         rule=action.rule,
         uplink=action.uplink,
         old=action.previous,

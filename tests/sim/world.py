@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 TELKOMSEL, XL, FIBRE = (UplinkName(n) for n in ("telkomsel", "xl", "fibre"))
 TARGETS = tuple(TargetName(n) for n in ("a", "b", "c"))
 START = 100.0
+PACKET_BYTES = 700
 
 
 def policy(**changes):
@@ -166,7 +167,15 @@ class World:
                 if not road.silent:
                     road.rx += self.traffic_per_s * period
             road.rx += road.rx_anyway_per_s * period
-            self.feed(TrafficSeen(name, int(road.rx), int(road.tx)))
+            self.feed(
+                TrafficSeen(
+                    name,
+                    int(road.rx),
+                    int(road.tx),
+                    int(road.rx * PACKET_BYTES),
+                    int(road.tx * PACKET_BYTES),
+                )
+            )
         self.at(self.now + period, self._sample)
 
     # What was seen

@@ -33,7 +33,10 @@ _EVENTS: Final = {
         events_module.ProbeAnswered,
         events_module.ProbeRefused,
         events_module.ProbeNotSent,
+        events_module.CheckDone,
         events_module.TrafficSeen,
+        events_module.FlowsSeen,
+        events_module.UsageSeen,
         events_module.Tick,
     )
 }
@@ -41,9 +44,13 @@ _ACTIONS: Final = {
     kind.__name__: kind
     for kind in (
         actions_module.SendProbe,
+        actions_module.SendCheck,
         actions_module.SelectUplink,
         actions_module.ReportHealth,
         actions_module.ReportTarget,
+        actions_module.ReportCheck,
+        actions_module.ReportBusy,
+        actions_module.ReportGap,
     )
 }
 _ENCODER = msgspec.json.Encoder()

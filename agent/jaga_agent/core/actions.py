@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaga_agent.core.model import Health, TargetName, UplinkName
+from jaga_agent.core.reason import Reason
 
 
 @dataclass(frozen=True, slots=True)
 class SendProbe:
-    """Send one probe now, bound to the uplink's device."""
+    """Send one pulse now, bound to the uplink's device."""
 
     probe_id: int
+    uplink: UplinkName
+    target: TargetName
+
+
+@dataclass(frozen=True, slots=True)
+class SendCheck:
+    """Ask a target for the real thing now, through the uplink's device."""
+
+    check_id: int
     uplink: UplinkName
     target: TargetName
 
@@ -23,7 +33,7 @@ class Candidate:
     uplink: UplinkName
     health: Health
     srtt_ms: float | None
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +44,17 @@ class SelectUplink:
     previous: UplinkName | None
     rule: str
     """Which rule fired: first | failover | switchover | failback."""
-    reason: str
+    reason: Reason
+    """Of failover and switchover: what is wrong with `previous`."""
     detected_s: float | None
     """From the last sign of life on the old uplink to this decision."""
     candidates: tuple[Candidate, ...]
+
+    @property
+    def why(self) -> str:
+        """The reason as a sentence that names the uplink it is about."""
+        about = self.previous if self.rule in {"failover", "switchover"} else None
+        return f"{about or self.uplink}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +64,53 @@ class ReportHealth:
     uplink: UplinkName
     old: Health
     new: Health
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class ReportTarget:
-    """A target fell silent on every uplink (or came back): the target's own fault."""
+    """A target failed on every uplink (or came back): the target's own fault."""
 
     target: TargetName
     answering: bool
-    reason: str
+    reason: Reason
 
 
-Action = SendProbe | SelectUplink | ReportHealth | ReportTarget
+@dataclass(frozen=True, slots=True)
+class ReportCheck:
+    """A check of the real thing began to fail on an uplink, or works again."""
+
+    uplink: UplinkName
+    target: TargetName
+    ok: bool
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ReportBusy:
+    """The site's own traffic fills (or no longer fills) an uplink's queue."""
+
+    uplink: UplinkName
+    busy: bool
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ReportGap:
+    """The first packet came in by the new uplink: how long the site was cut."""
+
+    uplink: UplinkName
+    gap_s: float
+    """From the old uplink's last sign of life, or from the move if it still worked."""
+
+
+Action = (
+    SendProbe
+    | SendCheck
+    | SelectUplink
+    | ReportHealth
+    | ReportTarget
+    | ReportCheck
+    | ReportBusy
+    | ReportGap
+)

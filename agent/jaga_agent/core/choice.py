@@ -4,7 +4,7 @@ Rules, in order; the first that fires wins:
 1. No uplink carries yet → the most preferred usable one, after a moment's wait (`first`).
 2. The active one is down → the best usable one (`failover`). None usable: move nothing.
 3. The active one has been degraded a while and a steady, clean one exists
-   (`switchover`).
+   (`switchover`). Loss needs no while, but a standby that has just answered in a row.
 4. A more preferred one has been up for its hold-down (`failback`), unless forbidden.
 Damping delays failback only; the last working uplink is never suppressed.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from jaga_agent.core import race
 from jaga_agent.core.estimate import hold_down_s
 from jaga_agent.core.model import Failback, Health, Instant
+from jaga_agent.core.reason import Reason, because
 from jaga_agent.core.state import USABLE, State, UplinkState
 
 if TYPE_CHECKING:
@@ -27,36 +28,39 @@ if TYPE_CHECKING:
 
 def choose(turn: Turn) -> None:
     """Move the site to another uplink if a rule says so."""
-    best = _best(turn.per)
-    if best is None:
-        return
     if turn.active is None:
-        if turn.now >= _first_at(turn.policy, turn.per, turn.usable_since, best):
-            _move(turn, best, "first", f"{turn.name(best)} is the best usable uplink")
+        best = _best(turn.per, None)
+        if best is not None and turn.now >= _first_at(
+            turn.policy, turn.per, turn.usable_since, best
+        ):
+            _move(turn, best, "first", because("first"))
         return
     index = turn.index(turn.active)
     active = turn.per[index]
     if active.health is Health.DOWN:
-        if turn.now >= _failover_at(turn.policy, turn.per, index, best):
-            _move(turn, best, "failover", f"{turn.active}: {active.reason}")
-    elif (
-        active.health is Health.DEGRADED
-        and (cleaner := _cleaner(turn.policy, turn.per, turn.now)) is not None
-        and turn.now >= _debounced_at(turn.policy, active)
-    ):
-        _move(turn, cleaner, "switchover", f"{turn.active}: {active.reason}")
-    elif active.health in USABLE:
+        best = _best(turn.per, active)
+        if best is not None and turn.now >= _failover_at(
+            turn.policy, turn.per, index, best
+        ):
+            _move(turn, best, "failover", active.reason)
+    elif active.health is Health.DEGRADED:
+        cleaner = _cleaner(turn.policy, turn.per, active, turn.now)
+        if cleaner is not None and turn.now >= _debounced_at(turn.policy, active):
+            _move(turn, cleaner, "switchover", active.reason)
+    if turn.active == turn.name(index) and active.health in USABLE:
         for preferred in range(index):
             at = matured_at(turn.policy, turn.per[preferred])
             if at is not None and at <= turn.now:
-                reason = f"{turn.name(preferred)} has stayed up for its hold-down"
+                held_s = turn.now - (turn.per[preferred].since or turn.now)
+                reason = because("holddown.over", held_s=held_s)
                 _move(turn, preferred, "failback", reason)
                 return
 
 
 def deadlines(state: State) -> list[Instant]:
     """Return the instants at which time alone may make a rule fire."""
-    best = _best(state.per)
+    leaving = None if state.active is None else state.of(state.active)
+    best = _best(state.per, leaving)
     if best is None:
         return []
     if state.active is None:
@@ -67,7 +71,10 @@ def deadlines(state: State) -> list[Instant]:
         return [_failover_at(state.policy, state.per, index, best)]
     due = []
     if active.health is Health.DEGRADED:
+        lossy = active.reason.code == "loss.high"
         for per in state.per:
+            if lossy and per.loss.clean_run < 2 * state.policy.verified_probes:
+                continue  # its next probe will tell, not time
             if per.health is Health.UP and per.since is not None:
                 steady_at = per.since + state.policy.steady_s
                 debounced_at = _debounced_at(state.policy, active)
@@ -93,27 +100,62 @@ def matured_at(policy: Policy, per: UplinkState) -> Instant | None:
     return Instant(per.since + wait_s)
 
 
-def _best(per: Sequence[UplinkState]) -> int | None:
-    for wanted in (Health.UP, Health.DEGRADED):
-        for index, uplink in enumerate(per):
-            if uplink.health is wanted and uplink.linked:
-                return index
-    return None
+def _best(per: Sequence[UplinkState], leaving: UplinkState | None) -> int | None:
+    """Return the best usable uplink, one that answered in the race if any did.
+
+    If none did, only what answers now is better than the one that fell silent.
+    """
+    alone = leaving is not None and leaving.reason.code == "race.silent_alone"
+    ranked = []
+    for index, uplink in enumerate(per):
+        if uplink.health in USABLE and uplink.linked:
+            verified = leaving is None or _answered(uplink, leaving.heard_at)
+            if not alone or (leaving is not None and _answered(uplink, leaving.since)):
+                ranked.append((uplink.health is not Health.UP, not verified, index))
+    return min(ranked)[2] if ranked else None
 
 
-def _cleaner(policy: Policy, per: Sequence[UplinkState], now: Instant) -> int | None:
+def _answered(uplink: UplinkState, since: Instant | None) -> bool:
+    return uplink.answered_at is not None and uplink.answered_at >= (since or 0.0)
+
+
+def _cleaner(
+    policy: Policy, per: Sequence[UplinkState], active: UplinkState, now: Instant
+) -> int | None:
+    lossy = active.reason.code == "loss.high"
+    better = 0
     for index, uplink in enumerate(per):
         if (
             uplink.health is Health.UP
             and uplink.since is not None
             and uplink.since + policy.steady_s <= now
         ):
-            return index
+            if not lossy or _verified(policy, uplink, active, better):
+                return index
+            better += 1
     return None
 
 
+def _verified(
+    policy: Policy, uplink: UplinkState, active: UplinkState, better: int
+) -> bool:
+    """Whether it has answered in a row while the active one lost.
+
+    Longer for each of the `better` ones whose row is not complete: they come first.
+    """
+    return (
+        uplink.loss.clean_run >= policy.verified_probes * (1 + better / 2)
+        and not uplink.loss.in_question
+        and uplink.answered_at is not None
+        and active.since is not None
+        and uplink.answered_at >= active.since
+    )
+
+
 def _debounced_at(policy: Policy, active: UplinkState) -> Instant:
-    return Instant((active.since or 0.0) + policy.debounce_degraded_s)
+    lossy = active.reason.code == "loss.high"
+    wait_s = 0.0 if lossy else policy.debounce_degraded_s
+    return Instant((active.since or 0.0) + wait_s)
 
 
 def _first_at(
@@ -144,8 +186,8 @@ def _failover_at(
     return Instant(candidate.since + policy.regroup_s)
 
 
-def _move(turn: Turn, index: int, rule: str, reason: str) -> None:
+def _move(turn: Turn, index: int, rule: str, reason: Reason) -> None:
     turn.select(index, rule, reason)
     answered_at = turn.per[index].answered_at
     if answered_at is None or turn.now - answered_at > turn.policy.rto_floor_s:
-        race.start(turn, index, f"verify after {rule}")
+        race.start(turn, index, because("cause.verify"))

@@ -6,28 +6,33 @@ Rules of this file:
 3. The shell needs `step` and `next_deadline`, and nothing else.
 
 Theory of operation. Evidence is gathered cheaply (packet counters, one small probe now
-and then). A doubt (packets go out and none come back; a probe is late) proves nothing:
-it starts a race (`race.py`), several probes at once on the suspect and on the standbys.
-Only the race's outcome is a verdict: silent while another uplink answers → down.
-`choice.py` then picks who carries. A target that is silent on every uplink is the
-target's own fault and moves nothing.
+and then). A doubt (packets go out and none come back; a probe is late; connections get
+no answer, or resets) proves nothing: it starts a race (`race.py`), several probes at
+once on the suspect and on the standbys, or a burst for the loss test (`estimate.py`),
+or a check of the real thing (`checks.py`). Only their outcome is a verdict: fails here
+while it works by another uplink → this uplink. `choice.py` then picks who carries. A
+target that fails on every uplink is the target's own fault and moves nothing.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from jaga_agent.core import choice, race
+from jaga_agent.core import checks, choice, pace, race
 from jaga_agent.core.events import (
+    CheckDone,
     Event,
+    FlowsSeen,
     LinkSeen,
     ProbeAnswered,
     ProbeNotSent,
     ProbeRefused,
     Tick,
     TrafficSeen,
+    UsageSeen,
 )
 from jaga_agent.core.model import Health, Instant
+from jaga_agent.core.reason import Reason, because
 from jaga_agent.core.turn import Turn
 
 if TYPE_CHECKING:
@@ -37,7 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["next_deadline", "step"]
 
 
-def step(state: State, event: Event, now: Instant) -> tuple[State, tuple[Action, ...]]:
+def step(  # noqa: C901 - one case for each kind of event, nothing else
+    state: State, event: Event, now: Instant
+) -> tuple[State, tuple[Action, ...]]:
     """Return the state after `event` and what the adapters must now do.
 
     `now` must not run backwards. Unknown probe ids are replies too late to matter.
@@ -48,15 +55,21 @@ def step(state: State, event: Event, now: Instant) -> tuple[State, tuple[Action,
             _link_seen(turn, event)
         case ProbeAnswered():
             _answered(turn, event)
-        case ProbeRefused(probe_id=probe_id, reason=reason):
+        case ProbeRefused(probe_id=probe_id, reason=detail):
             if (probe := turn.take(probe_id)) is not None and not probe.overdue:
-                _unanswered(turn, probe, f"refused: {reason}", lost=True)
-        case ProbeNotSent(probe_id=probe_id, reason=reason):
+                cause = because("cause.refused", target=probe.target, detail=detail)
+                _unanswered(turn, probe, cause, lost=True)
+        case ProbeNotSent(probe_id=probe_id, reason=detail):
             if (probe := turn.take(probe_id)) is not None and not probe.overdue:
-                _unanswered(turn, probe, f"cannot send: {reason}", lost=False)
+                cause = because("cause.not_sent", target=probe.target, detail=detail)
+                _unanswered(turn, probe, cause, lost=False)
+        case CheckDone():
+            checks.done(turn, event)
         case TrafficSeen():
             _traffic(turn, event)
-        case Tick():
+        case FlowsSeen():
+            _flows(turn, event)
+        case UsageSeen() | Tick():
             pass
         case _:
             assert_never(event)
@@ -72,11 +85,13 @@ def next_deadline(state: State, now: Instant) -> Instant:
         for probe in state.outstanding
         if probe.overdue
     ]
+    active = None if state.active is None else state.index(state.active)
     for index, per in enumerate(state.per):
         if per.linked:
-            due.append(race.probe_due(state, index))
+            due.append(pace.due(state.policy, state.per, index, active))
         if per.race is not None and per.race.next_volley_at is not None:
             due.append(per.race.next_volley_at)
+    due += checks.deadlines(state)
     due += choice.deadlines(state)
     return min(due, default=Instant(now + 60.0))
 
@@ -88,14 +103,24 @@ def _link_seen(turn: Turn, event: LinkSeen) -> None:
         turn.change(index, linked=True, last_probe_at=None, streak=0)
     if linked:
         return
-    turn.change(index, linked=False, race=None, unanswered_since=None, streak=0)
+    per = turn.per[index]
+    if per.linked:
+        checks.forget(turn, index)
+    turn.change(
+        index,
+        linked=False,
+        race=None,
+        silent_since=None,
+        traffic=per.traffic.answered(),
+        streak=0,
+    )
     turn.forget_probes(event.uplink)
     if not event.present:
-        reason = "device gone"
+        reason = because("link.gone")
     elif not event.carrier:
-        reason = "carrier lost"
+        reason = because("link.carrier")
     else:
-        reason = "no address or gateway"
+        reason = because("link.no_address")
     turn.set_health(index, Health.DOWN, reason)
 
 
@@ -104,31 +129,38 @@ def _answered(turn: Turn, event: ProbeAnswered) -> None:
     if probe is None:
         return
     index = turn.index(probe.uplink)
+    race.heard(turn, index)
     per = turn.per[index]
-    turn.set_path(
-        index,
-        probe.target,
-        round_trip=turn.path(index, probe.target).round_trip.after(event.rtt_s),
-        misses=0,
-    )
+    rtt_s = event.rtt_s
+    path = turn.path(index, probe.target)
     loss = per.loss
-    if not probe.racing:
+    if not probe.racing and not per.busy:
         loss = loss.taken_back() if probe.overdue else loss.after(lost=False)
-    turn.change(
-        index,
-        overall=per.overall.after(event.rtt_s),
-        loss=loss,
-        answered_at=turn.now,
-        heard_at=turn.now,
-        unanswered_since=None,
-        unanswered_packets=0,
-    )
+    if probe.asleep:
+        # It may hold the radio's waking: it says nothing of the path awake.
+        turn.set_path(index, probe.target, misses=0)
+        turn.change(
+            index,
+            wakes=per.wakes.after(rtt_s, turn.now),
+            wake_known=True,
+            overall=per.overall if per.overall.srtt_s else per.overall.after(rtt_s),
+        )
+    else:
+        turn.set_path(
+            index, probe.target, round_trip=path.round_trip.after(rtt_s), misses=0
+        )
+        turn.change(index, overall=per.overall.after(rtt_s))
+    traffic = per.traffic.answered()
+    if rtt_s < turn.policy.rtt_degraded_s / 2:
+        traffic = traffic.proven(turn.now)
+    turn.change(index, loss=loss, answered_at=turn.now, traffic=traffic)
+    race.remember_gap(turn, index, probe.sent_at, rtt_s)
     turn.target_answers(probe.target)
-    race.refute(turn, index, "answered")
+    race.refute(turn, index)
     race.judge_answer(turn, index)
 
 
-def _unanswered(turn: Turn, probe: Probe, reason: str, *, lost: bool) -> None:
+def _unanswered(turn: Turn, probe: Probe, cause: Reason, *, lost: bool) -> None:
     """Take note that a probe got no answer in time; doubt, but do not judge yet."""
     index = turn.index(probe.uplink)
     per = turn.per[index]
@@ -138,47 +170,49 @@ def _unanswered(turn: Turn, probe: Probe, reason: str, *, lost: bool) -> None:
         )
     at_fault = turn.judge_target(probe.target)
     turn.change(index, streak=0)
-    if at_fault or per.health is Health.DOWN:
+    if at_fault or per.health is Health.DOWN or probe.racing:
         return
-    if lost and not probe.racing:
+    misses = [path.misses for path in turn.per[index].paths]
+    one_target = turn.path(index, probe.target).misses > 1 and 0 in misses
+    if lost and not per.busy and not one_target:
         turn.change(index, loss=per.loss.after(lost=True))
         race.judge_loss(turn, index)
-    if not probe.racing:
-        race.start(turn, index, f"probe to {probe.target} {reason}")
+    heard_since = per.heard_at is not None and per.heard_at > probe.sent_at
+    if heard_since and 0 in misses:
+        # One packet lost among others that came: the loss test's business.
+        return
+    race.start(turn, index, cause, probe.sent_at)
 
 
 def _traffic(turn: Turn, event: TrafficSeen) -> None:
     index = turn.index(event.uplink)
-    per = turn.per[index]
-    known = per.rx_packets is not None and per.tx_packets is not None
-    rx = event.rx_packets - (per.rx_packets or 0)
-    tx = event.tx_packets - (per.tx_packets or 0)
-    turn.change(index, rx_packets=event.rx_packets, tx_packets=event.tx_packets)
-    if not known or rx < 0 or tx < 0:
-        # First sample, or the device was re-created and counts from 0 again.
-        turn.change(index, unanswered_since=None, unanswered_packets=0)
-        return
-    if rx > 0:
-        turn.change(
-            index, heard_at=turn.now, unanswered_since=None, unanswered_packets=0
-        )
-    elif tx > 0:
-        turn.change(
-            index,
-            unanswered_since=per.unanswered_since or turn.now,
-            unanswered_packets=per.unanswered_packets + tx,
-        )
-    race.suspect_traffic(turn, index)
+    traffic, came_in = turn.per[index].traffic.after(event, turn.now)
+    turn.change(index, traffic=traffic)
+    if came_in:
+        if turn.per[index].race is None or turn.per[index].health is Health.DOWN:
+            race.heard(turn, index)
+        turn.came_in(index)
+    else:
+        race.suspect_traffic(turn, index)
+
+
+def _flows(turn: Turn, event: FlowsSeen) -> None:
+    index = turn.index(event.uplink)
+    turn.change(index, flows=turn.per[index].flows.after(event, turn.now))
+    race.suspect_flows(turn, index)
+    checks.suspect(turn, index)
 
 
 def _pass_time(turn: Turn) -> None:
     for probe in turn.overdue_probes():
-        _unanswered(turn, probe, "late", lost=True)
+        late = because("cause.late", target=probe.target)
+        _unanswered(turn, probe, late, lost=True)
     turn.drop_lost_probes()
     for index in range(len(turn.per)):
         race.settle(turn, index)
     for index in range(len(turn.per)):
         race.send_due(turn, index)
+    checks.send_due(turn)
     choice.choose(turn)
     # A move starts a race on the new active uplink: its first volley goes out now.
     for index in range(len(turn.per)):

@@ -6,24 +6,41 @@ Values in, values out; each formula names its source.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 ALPHA: Final = 1 / 8
 BETA: Final = 1 / 4
 """RFC 6298 (2.3): gains of the smoothed round trip and of its variation."""
 
-CLEAN_LOSS_RATIO: Final = 0.01
+CLEAN_RATIO: Final = 0.01
 """H0 of the loss test: what a healthy mobile link loses now and then."""
-BAD_LOSS_RATIO: Final = 0.10
-"""H1: where TCP over 80 ms falls under 0.6 Mbit/s (Mathis et al. 1997)."""
-LLR_LOST: Final = math.log(BAD_LOSS_RATIO / CLEAN_LOSS_RATIO)
-LLR_ANSWERED: Final = math.log((1 - BAD_LOSS_RATIO) / (1 - CLEAN_LOSS_RATIO))
-ALARM: Final = math.log(1000)
-"""Page's h. Under H0 a CUSUM started at 0 reaches h with a chance below e^-h = 1/1000
-for each excursion (Wald's inequality; Page 1954, Biometrika 41)."""
+MILD_RATIO: Final = 0.05
+"""H1 of the patient chart: where TCP over 80 ms falls under 1 Mbit/s (Mathis 1997)."""
+HEAVY_RATIO: Final = 0.30
+"""H1 of the hasty chart."""
+ALARM: Final = math.log(100_000)
+"""Page's h. A CUSUM that starts at 0 reaches h before it is back at 0 with a chance
+below e^-h under H0 (Wald's inequality; Page 1954, Biometrika 41): of a link that loses
+1 % and is probed each second, less than once in several days (`test_estimate.py`)."""
 CLEAR: Final = math.log(20)
 """Of the reversed test: back to clean with a 5 % chance of error."""
+
+
+def _llr(h1_ratio: float) -> tuple[float, float]:
+    """Return the log-likelihood ratios of a lost and of an answered probe."""
+    return (
+        math.log(h1_ratio / CLEAN_RATIO),
+        math.log((1 - h1_ratio) / (1 - CLEAN_RATIO)),
+    )
+
+
+MILD_LOST, MILD_ANSWERED = _llr(MILD_RATIO)
+HEAVY_LOST, HEAVY_ANSWERED = _llr(HEAVY_RATIO)
+LIKELY: Final = 0.5 * ALARM
+"""Halfway to the alarm: the standbys are made ready."""
+QUESTION: Final = MILD_LOST * 0.6
+"""A loss not long ago: worth more samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +66,70 @@ class RoundTrip:
 
 @dataclass(frozen=True, slots=True)
 class LossTest:
-    """Two CUSUMs over Bernoulli trials: clean → bad, and bad → clean (Page 1954)."""
+    """CUSUMs over the onsets of loss: clean → mild, clean → heavy, and back to clean.
 
-    alarm: float = 0.0
+    A link's losses come in runs (Gilbert 1960): a handover that swallows ten probes is
+    one event, not ten. So only a probe whose predecessor was answered is a trial of the
+    good state's loss ratio; the rest of a run, and the answer that ends it, say nothing.
+    """
+
+    mild: float = 0.0
+    heavy: float = 0.0
     clear: float = 0.0
+    in_run: bool = False
+    """The last probe was lost."""
+    clean_run: int = 0
+    """Probes answered since the last loss."""
+    lost: int = 0
+    trials: int = 0
+    """Of this test since the mild chart was last at 0."""
 
     def after(self, *, lost: bool) -> LossTest:
         """Return the test after one more probe of known fate."""
-        llr = LLR_LOST if lost else LLR_ANSWERED
+        if self.in_run:
+            return self if lost else replace(self, in_run=False, clean_run=1)
+        mild = max(0.0, self.mild + (MILD_LOST if lost else MILD_ANSWERED))
+        heavy = max(0.0, self.heavy + (HEAVY_LOST if lost else HEAVY_ANSWERED))
+        clear = max(0.0, self.clear - (MILD_LOST if lost else MILD_ANSWERED))
         return LossTest(
-            min(ALARM, max(0.0, self.alarm + llr)),
-            min(CLEAR, max(0.0, self.clear - llr)),
+            min(ALARM, mild),
+            min(ALARM, heavy),
+            min(CLEAR, clear),
+            in_run=lost,
+            clean_run=0 if lost else self.clean_run + 1,
+            lost=self.lost + lost if mild else 0,
+            trials=self.trials + 1 if mild else 0,
         )
 
     def taken_back(self) -> LossTest:
         """Return the test after a reply came late: the loss was none."""
-        return LossTest(
-            max(0.0, self.alarm - LLR_LOST + LLR_ANSWERED),
-            min(CLEAR, self.clear - LLR_ANSWERED),
+        return replace(
+            self,
+            mild=max(0.0, self.mild - MILD_LOST + MILD_ANSWERED),
+            heavy=max(0.0, self.heavy - HEAVY_LOST + HEAVY_ANSWERED),
+            in_run=False,
+            lost=max(0, self.lost - 1),
         )
 
     @property
     def raised(self) -> bool:
         """Whether the path loses too much."""
-        return self.alarm >= ALARM
+        return max(self.mild, self.heavy) >= ALARM
+
+    @property
+    def likely(self) -> bool:
+        """Whether it probably does: the standbys are made ready."""
+        return max(self.mild, self.heavy) >= LIKELY
+
+    @property
+    def in_question(self) -> bool:
+        """Whether there was a loss not long ago."""
+        return self.mild >= QUESTION
+
+    @property
+    def hasty(self) -> bool:
+        """Whether heavy loss is what it looks like."""
+        return self.heavy >= HEAVY_LOST
 
     @property
     def cleared(self) -> bool:

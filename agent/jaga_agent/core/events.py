@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from jaga_agent.core.model import UplinkName
 
@@ -44,13 +45,69 @@ class ProbeNotSent:
     reason: str
 
 
+class CheckVerdict(Enum):
+    """What became of a check of the real thing."""
+
+    OK = "ok"
+    DNS_FAILED = "dns-failed"
+    """No answer, a server failure, or an answer that cannot be true."""
+    REFUSED = "refused"
+    """TCP reset at connect."""
+    UNREACHABLE = "unreachable"
+    """An ICMP error."""
+    TIMEOUT = "timeout"
+    RESET = "reset"
+    """Connected, then reset or closed before the answer: quota, SNI block."""
+    CERTIFICATE = "certificate"
+    """Not the right server."""
+    REDIRECTED = "redirected"
+    """HTTP sends us to another host: a portal."""
+    UNEXPECTED = "unexpected"
+    """Status or body not as wanted."""
+    NOT_SENT = "not-sent"
+    """The kernel would not; says nothing of the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDone:
+    """A check ended, one way or the other."""
+
+    check_id: int
+    verdict: CheckVerdict
+    detail: str
+    wire_bytes: int
+    """IP bytes both ways."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrafficSeen:
-    """A device's packet counters, sampled. Evidence that costs no data."""
+    """A device's counters, sampled. Evidence that costs no data."""
 
     uplink: UplinkName
     rx_packets: int
     tx_packets: int
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FlowsSeen:
+    """Totals of an uplink's TCP openings and resets, and of its DNS, both ways."""
+
+    uplink: UplinkName
+    syn_out: int
+    synack_in: int
+    rst_in: int
+    dns_out: int
+    dns_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSeen:
+    """Bytes an uplink carried in its quota period, both ways."""
+
+    uplink: UplinkName
+    used_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +115,14 @@ class Tick:
     """Time passed: send when `next_deadline` has come."""
 
 
-Event = LinkSeen | ProbeAnswered | ProbeRefused | ProbeNotSent | TrafficSeen | Tick
+Event = (
+    LinkSeen
+    | ProbeAnswered
+    | ProbeRefused
+    | ProbeNotSent
+    | CheckDone
+    | TrafficSeen
+    | FlowsSeen
+    | UsageSeen
+    | Tick
+)

@@ -1,65 +1,156 @@
 """Doubt and verdict: when a race starts, what it sends, and what its outcome means.
 
 "Silent" is only ever said by a race: every probe of its volleys unanswered within the
-path's own timeout (RFC 6298) while another uplink answers. A full queue is not silence:
-packets that keep coming in refute it (bufferbloat).
+path's own timeout (RFC 6298) while another uplink answers, for longer than the gaps
+that this uplink is known for. A full queue is not silence: packets that keep coming in
+refute it (bufferbloat).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jaga_agent.core.estimate import LossTest, RoundTrip
+from jaga_agent.core import checks, pace
+from jaga_agent.core.memory import SHORTEST_S
 from jaga_agent.core.model import Health, Instant, TargetName
-from jaga_agent.core.state import USABLE, Race, State, UplinkState
+from jaga_agent.core.reason import Reason, because
+from jaga_agent.core.state import USABLE, Race, UplinkState
 
 if TYPE_CHECKING:
-    from jaga_agent.core.model import Policy
     from jaga_agent.core.turn import Turn
 
 MIN_UNANSWERED_PACKETS = 2
-"""One packet may be an ARP or a keep-alive that wants no answer."""
+"""One packet may be a keep-alive that wants no answer, if it opens no connection."""
+MIN_ASKED = 3
+"""Connections asked for and none answered: one or two may be to hosts that are dead."""
+CALM_FACTOR = 3.0
+CALM_MEMORY_S = 10.0
+"""A doubt so soon after the last calm is another of its kind."""
+LOST_OPENINGS = 1.5
+"""Lost connection attempts within two seconds that are worth a burst of probes."""
+URGENT_S = 2.0
+DOUBT_CALM_S = 10.0
+DOUBT_CALM_CAP_S = 300.0
 
 
-def start(turn: Turn, index: int, cause: str) -> None:
+def start(
+    turn: Turn, index: int, cause: Reason, silent_since: Instant | None = None
+) -> None:
     """Begin a race on an uplink, unless one is on or its link is gone."""
     per = turn.per[index]
     if per.race is not None or not per.linked:
         return
+    since = per.silent_since
+    if since is None:
+        since = turn.now if silent_since is None else silent_since
     turn.change(
-        index, race=Race(cause, turn.now, per.rx_packets, next_volley_at=turn.now)
+        index,
+        race=Race(cause, turn.now, per.traffic.rx_packets, 0, next_volley_at=turn.now),
+        silent_since=since,
+        silent_asleep=pace.asleep(turn.policy, per, since),
     )
 
 
-def refute(turn: Turn, index: int, how: str) -> None:
+def heard(turn: Turn, index: int) -> None:
+    """Take note of a sign of life: a silence that began is over."""
+    per = turn.per[index]
+    if per.silent_since is None:
+        turn.change(index, heard_at=turn.now)
+        return
+    silence_s = turn.now - per.silent_since
+    changes: dict[str, object] = {"silent_since": None, "heard_at": turn.now}
+    if per.silent_asleep:
+        changes["wakes"] = per.wakes.after(silence_s, turn.now)
+    elif silence_s >= SHORTEST_S:
+        changes["ended_gap_s"] = silence_s
+        changes["ended_gap_at"] = turn.now
+    turn.change(index, **changes)
+
+
+def remember_gap(turn: Turn, index: int, sent_at: Instant, rtt_s: float) -> None:
+    """Learn from a silence that ended, if what follows is as swift as before.
+
+    If it is not, the link was not silent: its round trip has jumped.
+    """
+    per = turn.per[index]
+    if per.ended_gap_s is None or per.ended_gap_at is None:
+        return
+    if sent_at < per.ended_gap_at:
+        return
+    normal_s = max(0.3, 2 * (per.overall.srtt_s or 0.0))
+    gaps = per.gaps
+    if rtt_s <= normal_s:
+        gaps = gaps.after(per.ended_gap_s, turn.now)
+    turn.change(index, gaps=gaps, ended_gap_s=None, ended_gap_at=None)
+
+
+def refute(turn: Turn, index: int) -> None:
     """End a race that found the uplink alive."""
     per = turn.per[index]
     if per.race is None:
         return
+    policy = turn.policy
+    again = per.calm_until is not None and turn.now - per.calm_until < CALM_MEMORY_S
+    calm_s = min(policy.calm_cap_s, 2 * per.calm_s) if again else policy.calm_s
     turn.change(
         index,
         race=None,
-        calm_until=Instant(turn.now + turn.policy.calm_s),
-        unanswered_since=None,
-        unanswered_packets=0,
-        reason=per.reason if how == "answered" else how,
+        calm_until=Instant(turn.now + calm_s),
+        calm_s=calm_s,
+        traffic=per.traffic.answered(),
     )
 
 
 def suspect_traffic(turn: Turn, index: int) -> None:
     """Doubt an uplink whose packets get no answer for longer than its timeout."""
     per = turn.per[index]
-    if (
-        per.health not in USABLE
-        or per.unanswered_since is None
-        or per.unanswered_packets < MIN_UNANSWERED_PACKETS
-        or (per.calm_until is not None and turn.now < per.calm_until)
-    ):
+    since = per.traffic.unanswered_since
+    if per.health not in USABLE or since is None or per.race is not None:
         return
-    waited_s = turn.now - per.unanswered_since
-    if waited_s >= _timeout_s(turn, per, per.overall):
-        packets = per.unanswered_packets
-        start(turn, index, f"{packets} packets unanswered for {waited_s * 1000:.0f} ms")
+    packets = per.traffic.unanswered_packets
+    if packets < MIN_UNANSWERED_PACKETS and not per.flows.asked:
+        return
+    waited_s = turn.now - since
+    if waited_s >= _patience_s(turn, per):
+        cause = because("cause.traffic", packets=packets, waited_ms=waited_s * 1000)
+        start(turn, index, cause)
+
+
+def suspect_flows(turn: Turn, index: int) -> None:
+    """Doubt an uplink on which connections are asked for and not answered."""
+    per = turn.per[index]
+    if per.health not in USABLE:
+        return
+    flows = per.flows
+    if flows.asked >= MIN_ASKED and flows.asked_since is not None:
+        waited_s = turn.now - flows.asked_since
+        if waited_s >= 2 * _patience_s(turn, per):
+            start(
+                turn,
+                index,
+                because("cause.syn", packets=flows.asked, waited_ms=waited_s * 1000),
+            )
+    calm = per.doubt_calm_until is not None and turn.now < per.doubt_calm_until
+    if flows.lost >= LOST_OPENINGS and not calm and not per.busy:
+        calm_s = min(DOUBT_CALM_CAP_S, 2 * per.doubt_calm_s or DOUBT_CALM_S)
+        turn.change(
+            index,
+            urgent_until=Instant(turn.now + URGENT_S),
+            doubt_calm_s=calm_s,
+            doubt_calm_until=Instant(turn.now + URGENT_S + calm_s),
+            flows=flows.without_losses(),
+        )
+
+
+def _patience_s(turn: Turn, per: UplinkState) -> float:
+    policy = turn.policy
+    patience_s = per.overall.timeout_s(
+        floor_s=policy.suspect_floor_s,
+        cap_s=policy.rto_cap_s,
+        initial_s=policy.rto_initial_s,
+    )
+    calm = per.calm_until is not None and turn.now < per.calm_until
+    return patience_s * CALM_FACTOR if calm else patience_s
 
 
 def send_due(turn: Turn, index: int) -> None:
@@ -67,31 +158,48 @@ def send_due(turn: Turn, index: int) -> None:
     per = turn.per[index]
     if not per.linked:
         return
+    if per.race is None:
+        if pace.due(turn.policy, turn.per, index, turn.active_index) <= turn.now:
+            _send_one(turn, index, racing=False)
+        return
     race = per.race
-    if race is not None:
-        if race.next_volley_at is None or race.next_volley_at > turn.now:
-            return
+    if race.next_volley_at is None or race.next_volley_at > turn.now:
+        return
+    sent = race.volleys_sent + 1
+    if sent <= turn.policy.volleys:
         for target in turn.live_targets():
             _send(turn, index, target, racing=True)
-        if race.volleys_sent == 0:
-            _send_witnesses(turn, index)
-        sent = race.volleys_sent + 1
-        more = sent < turn.policy.volleys
+    else:
+        _send_one(turn, index, racing=True)
+    if sent == turn.policy.volleys:
+        _send_witnesses(turn, index)
+    more = sent < turn.policy.volleys
+    next_at = Instant(turn.now + turn.policy.volley_gap_s) if more else None
+    _set_race(turn, index, volleys_sent=sent, next_volley_at=next_at)
+
+
+def _set_race(
+    turn: Turn, index: int, *, volleys_sent: int, next_volley_at: Instant | None
+) -> None:
+    race = turn.per[index].race
+    if race is not None:
         turn.change(
             index,
             race=Race(
                 race.cause,
                 race.started_at,
                 race.rx_packets,
-                sent,
-                Instant(turn.now + turn.policy.volley_gap_s) if more else None,
+                volleys_sent,
+                next_volley_at,
             ),
         )
-        return
-    if _due(turn.policy, turn.per, index) <= turn.now:
-        targets = turn.policy.targets
-        _send(turn, index, targets[per.next_target % len(targets)], racing=False)
-        turn.change(index, next_target=(per.next_target + 1) % len(targets))
+
+
+def _send_one(turn: Turn, index: int, *, racing: bool) -> None:
+    targets = turn.live_targets() if racing else turn.policy.targets
+    at = turn.per[index].next_target
+    _send(turn, index, targets[at % len(targets)], racing=racing)
+    turn.change(index, next_target=(at + 1) % len(turn.policy.targets))
 
 
 def _send_witnesses(turn: Turn, suspect: int) -> None:
@@ -110,81 +218,114 @@ def settle(turn: Turn, index: int) -> None:
         return
     if turn.racing(index, race.started_at):
         return
-    came_in = (per.rx_packets or 0) - (race.rx_packets or 0)
+    came_in = (per.traffic.rx_packets or 0) - (race.rx_packets or 0)
     if race.rx_packets is not None and came_in >= turn.policy.busy_packets:
-        refute(turn, index, f"busy: probes late, but {came_in} packets came in")
+        refute(turn, index)
+        if per.traffic.beyond_proven(turn.now):
+            turn.set_busy(index, _busy(turn, per))
         return
     others = [i for i in range(len(turn.per)) if i != index and turn.per[i].linked]
     witnesses = [i for i in others if _answered_since(turn.per[i], race.started_at)]
     if not witnesses and any(turn.racing(i, race.started_at) for i in others):
         return
-    took_ms = (turn.now - race.started_at) * 1000
+    since = race.started_at if per.silent_since is None else per.silent_since
+    if (until := _linger_until(turn, index, race.cause, since)) > turn.now:
+        gap_s = turn.policy.linger_gap_s
+        next_at = Instant(min(until, turn.now + gap_s))
+        _set_race(turn, index, volleys_sent=race.volleys_sent, next_volley_at=next_at)
+        return
+    heard_at = since if per.heard_at is None else min(per.heard_at, since)
+    told = {
+        "silent_ms": (turn.now - heard_at) * 1000,
+        "took_ms": (turn.now - race.started_at) * 1000,
+        "cause": race.cause,
+    }
     if witnesses:
         names = ", ".join(turn.name(i) for i in witnesses)
-        verdict = f"silent for {took_ms:.0f} ms of racing while {names} answers"
+        reason = because("race.silent", witnesses=names, **told)
     else:
-        verdict = f"silent for {took_ms:.0f} ms of racing; no other uplink answers"
-    turn.set_health(index, Health.DOWN, f"{verdict} ({race.cause})")
+        reason = because("race.silent_alone", **told)
+        for other in others:
+            if turn.per[other].health in USABLE:
+                start(turn, other, because("cause.silent_too"))
+    turn.set_health(index, Health.DOWN, reason)
+
+
+def _linger_until(
+    turn: Turn, index: int, cause: Reason, silent_since: Instant
+) -> Instant:
+    """Return until when a silence may still be one of the uplink's known gaps."""
+    if cause.code in ("cause.refused", "cause.not_sent"):
+        return Instant(0.0)
+    per = turn.per[index]
+    access = turn.policy.uplinks[index].access
+    known = per.wakes if per.silent_asleep else per.gaps
+    tolerance_s = known.tolerance_s(turn.now, access)
+    return Instant(silent_since + tolerance_s)
 
 
 def _answered_since(per: UplinkState, since: Instant) -> bool:
     return per.answered_at is not None and per.answered_at >= since
 
 
+def _busy(turn: Turn, per: UplinkState) -> Reason:
+    return because(
+        "busy",
+        rtt_ms=(per.overall.srtt_s or 0.0) * 1000,
+        rate_kbit_s=per.traffic.rate(turn.now) * 8 / 1000,
+    )
+
+
 def judge_answer(turn: Turn, index: int) -> None:
     """Judge an uplink's health after an answer: recovery, brownout, or back to clean."""
     per = turn.per[index]
-    limits = turn.policy
-    slow = (per.overall.srtt_s or 0.0) > limits.rtt_degraded_s
-    srtt_ms = (per.overall.srtt_s or 0.0) * 1000
+    limit_s = turn.policy.rtt_degraded_s
+    srtt_s = per.overall.srtt_s or 0.0
+    slow = srtt_s > limit_s
+    if slow and per.traffic.beyond_proven(turn.now):
+        turn.set_busy(index, _busy(turn, per))
+        slow = False
+    elif slow or srtt_s < limit_s / 2:
+        turn.set_busy(index, None)
     if per.health in (Health.UNKNOWN, Health.DOWN):
-        streak = per.streak + 1
-        turn.change(index, streak=streak)
-        enough = turn.regrouping or per.health is Health.UNKNOWN
-        needed = 1 if enough else limits.rise
-        if streak >= needed:
-            new = Health.DEGRADED if slow else Health.UP
-            turn.set_health(index, new, f"{streak} answered, RTT {srtt_ms:.0f} ms")
+        _judge_recovery(turn, index, slow=slow)
     elif per.health is Health.UP and slow:
-        turn.set_health(index, Health.DEGRADED, f"slow: RTT {srtt_ms:.0f} ms")
-    elif per.health is Health.DEGRADED and not slow and per.loss.cleared:
-        turn.change(index, loss=LossTest())
-        turn.set_health(index, Health.UP, f"clean again, RTT {srtt_ms:.0f} ms")
+        turn.set_health(index, Health.DEGRADED, because("slow", rtt_ms=srtt_s * 1000))
+    elif per.health is Health.DEGRADED and not per.faults:
+        lossy = per.reason.code == "loss.high"
+        clean = per.loss.cleared if lossy else srtt_s < limit_s / 2
+        if clean:
+            turn.set_health(index, Health.UP, because("clean", rtt_ms=srtt_s * 1000))
+
+
+def _judge_recovery(turn: Turn, index: int, *, slow: bool) -> None:
+    per = turn.per[index]
+    blocked = checks.blocking(turn.policy, per)
+    if blocked is not None and turn.usable_since is not None:
+        # It answers, but does not do the site's work: only if nothing else is left.
+        return
+    streak = per.streak + 1
+    turn.change(index, streak=streak)
+    enough = turn.regrouping or per.health is Health.UNKNOWN
+    if streak < (1 if enough else turn.policy.rise):
+        return
+    if per.faults:
+        turn.set_health(index, Health.DEGRADED, blocked or per.faults[0][1])
+        return
+    rtt_ms = (per.overall.srtt_s or 0.0) * 1000
+    reason = because("answered", streak=streak, rtt_ms=rtt_ms)
+    turn.set_health(index, Health.DEGRADED if slow else Health.UP, reason)
 
 
 def judge_loss(turn: Turn, index: int) -> None:
     """Judge an uplink after a lost probe: the sequential test may raise the alarm."""
     per = turn.per[index]
     if per.health is Health.UP and per.loss.raised:
-        turn.change(index, loss=LossTest(per.loss.alarm, 0.0))
-        turn.set_health(index, Health.DEGRADED, "loses probes: above 10 % by CUSUM")
-
-
-def probe_due(state: State, index: int) -> Instant:
-    """Return when the next heartbeat probe of a linked uplink is due."""
-    return _due(state.policy, state.per, index)
-
-
-def _due(
-    policy: Policy, everyone: list[UplinkState] | tuple[UplinkState, ...], index: int
-) -> Instant:
-    per = everyone[index]
-    if per.last_probe_at is None:
-        return Instant(0.0)
-    if per.race is not None:
-        # The race is probing; its volleys have their own times.
-        return Instant(float("inf"))
-    if not any(other.health in USABLE for other in everyone):
-        interval_s = policy.stranded_interval_s
-    elif per.health in (Health.DOWN, Health.UNKNOWN):
-        interval_s = (
-            policy.confirm_interval_s if per.streak else policy.recovery_interval_s
+        limit = pace.limit_percent(per.loss)
+        turn.change(index, doubt_calm_s=0.0)
+        turn.set_health(
+            index, Health.DEGRADED, because("loss.high", limit_percent=limit)
         )
-    elif per.health is Health.DEGRADED or per.loss.alarm > 0:
-        interval_s = min(policy.boosted_interval_s, policy.probe_interval_s)
-    else:
-        interval_s = policy.probe_interval_s
-    return Instant(per.last_probe_at + interval_s)
 
 
 def _send(turn: Turn, index: int, target: TargetName, *, racing: bool) -> None:
@@ -192,17 +333,8 @@ def _send(turn: Turn, index: int, target: TargetName, *, racing: bool) -> None:
     estimate = turn.path(index, target).round_trip
     if estimate.srtt_s is None:
         estimate = per.overall
-    timeout_s = _timeout_s(turn, per, estimate)
-    turn.send(index, target, timeout_s, racing=racing)
-
-
-def _timeout_s(turn: Turn, per: UplinkState, estimate: RoundTrip) -> float:
-    """Return how long an answer may take: longer if the radio may have been asleep."""
-    limits = turn.policy
-    timeout_s = estimate.timeout_s(
-        floor_s=limits.rto_floor_s,
-        cap_s=limits.rto_cap_s,
-        initial_s=limits.rto_initial_s,
+    asleep = pace.asleep(turn.policy, per, turn.now)
+    timeout_s = pace.timeout_s(
+        turn.policy, index, per, estimate, turn.now, asleep=asleep
     )
-    asleep = per.heard_at is None or turn.now - per.heard_at > limits.idle_after_s
-    return max(timeout_s, limits.wake_s) if asleep else timeout_s
+    turn.send(index, target, timeout_s, racing=racing, asleep=asleep)

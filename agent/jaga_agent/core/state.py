@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from jaga_agent.core.estimate import Damping, LossTest, RoundTrip
+from jaga_agent.core.memory import Silences
 from jaga_agent.core.model import Health, Instant, Policy, TargetName, UplinkName
+from jaga_agent.core.passive import Flows, Traffic
+from jaga_agent.core.reason import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,8 @@ class Probe:
     deadline: Instant
     """After it the probe is overdue; its reply may still come and take that back."""
     racing: bool
+    asleep: bool
+    """The radio may have slept when it was sent: its round trip may hold the waking."""
     overdue: bool = False
 
 
@@ -26,7 +31,7 @@ class Probe:
 class Race:
     """Several probes at once to settle a suspicion."""
 
-    cause: str
+    cause: Reason
     started_at: Instant
     rx_packets: int | None
     """The device's counter when the race began."""
@@ -44,25 +49,59 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckState:
+    """One check through one uplink."""
+
+    check_id: int | None = None
+    """Of the one under way."""
+    ended_at: Instant | None = None
+    failing_since: Instant | None = None
+    """When the first one of those that fail now was sent."""
+    sent_at: Instant | None = None
+    ok: bool | None = None
+    """Of the last one that told something; None: not known yet."""
+    fails: int = 0
+    """In a row."""
+    verdict: str = ""
+    detail: str = ""
+    due_at: Instant | None = None
+    """None: not planned (no link)."""
+    recheck_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class UplinkState:
     """Everything known of one uplink."""
 
     health: Health = Health.UNKNOWN
     since: Instant | None = None
     """Since when it has this health."""
-    reason: str = "not probed yet"
+    reason: Reason = Reason("new")  # noqa: RUF009 - frozen, shared without harm
     linked: bool = False
     """Device present, carrier, address and gateway known."""
     paths: tuple[Path, ...] = ()
     """In the order of `Policy.targets`."""
     overall: RoundTrip = field(default_factory=RoundTrip)
-    """Over all targets: what a brownout is judged by."""
+    """Over all targets, the radio awake: what a brownout is judged by."""
     loss: LossTest = field(default_factory=LossTest)
     streak: int = 0
     """Answered probes in a row while down or unknown."""
     damping: Damping = field(default_factory=Damping)
     race: Race | None = None
     calm_until: Instant | None = None
+    calm_s: float = 0.0
+    """The last calm's length: doubled by the next false alarm soon after."""
+    gaps: Silences = field(default_factory=Silences)
+    wakes: Silences = field(default_factory=Silences)
+    wake_known: bool = False
+    """Whether any first packet after idleness has been timed."""
+    silent_since: Instant | None = None
+    """Since the first probe that the present silence has swallowed."""
+    silent_asleep: bool = False
+    """The radio may have slept when it began."""
+    ended_gap_s: float | None = None
+    """A silence that has just ended: a gap, if the next round trip is a normal one."""
+    ended_gap_at: Instant | None = None
 
     last_probe_at: Instant | None = None
     next_target: int = 0
@@ -70,11 +109,31 @@ class UplinkState:
     heard_at: Instant | None = None
     """Last sign of life: a probe's answer, or a packet the counters saw."""
 
-    rx_packets: int | None = None
-    tx_packets: int | None = None
-    unanswered_since: Instant | None = None
-    """When the first packet went out that nothing came back for."""
-    unanswered_packets: int = 0
+    traffic: Traffic = field(default_factory=Traffic)
+    flows: Flows = field(default_factory=Flows)
+    busy: bool = False
+    """The site's own traffic fills its queue."""
+    urgent_until: Instant | None = None
+    """Loss is suspected from connections: probes come at once until then."""
+    doubt_calm_until: Instant | None = None
+    doubt_calm_s: float = 0.0
+
+    checks: tuple[CheckState, ...] = ()
+    """In the order of `Policy.checks`."""
+    faults: tuple[tuple[TargetName, Reason], ...] = ()
+    """Checks of the site's work that fail here and work elsewhere: it cannot carry."""
+    check_calm_until: Instant | None = None
+    check_calm_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A move whose first packet has not come in yet."""
+
+    since: Instant
+    """Last sign of life before it."""
+    rx_packets: int | None
+    """The new uplink's counter at the move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +150,15 @@ class State:
     next_probe_id: int = 1
     usable_since: Instant | None = None
     """Since when at least one uplink is usable."""
+    cut: Cut | None = None
 
     @classmethod
     def initial(cls, policy: Policy, active: UplinkName | None = None) -> State:
         """Return the state at the start; `active` is what the kernel already does."""
-        blank = UplinkState(paths=tuple(Path() for _ in policy.targets))
+        blank = UplinkState(
+            paths=tuple(Path() for _ in policy.targets),
+            checks=tuple(CheckState() for _ in policy.checks),
+        )
         return cls(policy, tuple(blank for _ in policy.uplinks), active)
 
     def index(self, name: UplinkName) -> int:

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 from jaga_agent.core.actions import (
     Action,
     Candidate,
+    ReportBusy,
+    ReportGap,
     ReportHealth,
     ReportTarget,
     SelectUplink,
+    SendCheck,
     SendProbe,
 )
-from jaga_agent.core.estimate import LossTest
+from jaga_agent.core.estimate import LossTest, RoundTrip
 from jaga_agent.core.model import Health, Instant, TargetName, UplinkName
-from jaga_agent.core.state import USABLE, Path, Probe, State, UplinkState
+from jaga_agent.core.reason import Reason, because
+from jaga_agent.core.state import USABLE, Cut, Path, Probe, State, UplinkState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +38,7 @@ class Turn:
         self._faulty = state.faulty_targets
         self._next_probe_id = state.next_probe_id
         self._usable_since = state.usable_since
+        self._cut = state.cut
         self._actions: list[Action] = []
 
     def done(self) -> tuple[State, tuple[Action, ...]]:
@@ -46,6 +51,7 @@ class Turn:
             self._faulty,
             self._next_probe_id,
             self.usable_since,
+            self._cut,
         )
         return state, tuple(self._actions)
 
@@ -55,6 +61,11 @@ class Turn:
         """Return the uplink's place."""
         return self._state.index(name)
 
+    @property
+    def active_index(self) -> int | None:
+        """The place of the uplink that carries the site."""
+        return None if self.active is None else self._state.index(self.active)
+
     def name(self, index: int) -> UplinkName:
         """Return the uplink's name."""
         return self.policy.uplinks[index].name
@@ -63,7 +74,7 @@ class Turn:
         """Replace fields of one uplink's state."""
         self.per[index] = replace(self.per[index], **changes)
 
-    def set_health(self, index: int, new: Health, reason: str) -> None:
+    def set_health(self, index: int, new: Health, reason: Reason) -> None:
         """Change an uplink's health: the one door, which also reports it."""
         per = self.per[index]
         if per.health is new:
@@ -76,8 +87,25 @@ class Turn:
             half_life_s = self.policy.penalty_half_life_s
             self.change(index, damping=per.damping.fallen(self.now, half_life_s))
         if new is Health.DOWN:
-            self.change(index, race=None, streak=0, loss=LossTest())
+            # What comes back may be another link: its round trips are learnt anew.
+            self.change(
+                index, race=None, streak=0, loss=LossTest(), overall=RoundTrip()
+            )
+            self.set_busy(index, None)
         self._actions.append(ReportHealth(self.name(index), per.health, new, reason))
+
+    def set_busy(self, index: int, reason: Reason | None) -> None:
+        """Take note that an uplink's queue is (None: no longer) full of our own."""
+        per = self.per[index]
+        if per.busy == (reason is not None):
+            return
+        self.change(index, busy=reason is not None)
+        if reason is None:
+            rtt_ms = (per.overall.srtt_s or 0.0) * 1000
+            over = because("busy.over", rtt_ms=rtt_ms)
+            self._actions.append(ReportBusy(self.name(index), False, over))
+        else:
+            self._actions.append(ReportBusy(self.name(index), True, reason))
 
     @property
     def usable_since(self) -> Instant | None:
@@ -99,13 +127,17 @@ class Turn:
             if per.linked and per.health is Health.DOWN:
                 self.change(index, last_probe_at=None)
 
-    def select(self, index: int, rule: str, reason: str) -> None:
+    def select(self, index: int, rule: str, reason: Reason) -> None:
         """Make one uplink carry the site."""
         previous = self.active
         detected_s = None
+        heard_at = self.now
         if previous is not None and rule == "failover":
-            heard_at = self.per[self.index(previous)].heard_at
-            detected_s = None if heard_at is None else self.now - heard_at
+            last = self.per[self.index(previous)].heard_at
+            if last is not None:
+                heard_at, detected_s = last, self.now - last
+        if previous is not None:
+            self._cut = Cut(heard_at, self.per[index].traffic.rx_packets)
         self.active = self.name(index)
         self._actions.append(
             SelectUplink(
@@ -124,6 +156,16 @@ class Turn:
             for uplink, per in zip(self.policy.uplinks, self.per, strict=True)
         )
 
+    def came_in(self, index: int) -> None:
+        """Take note of a packet received: the first one after a move ends its cut."""
+        if self._cut is None or self.name(index) != self.active:
+            return
+        if self.per[index].traffic.rx_packets == self._cut.rx_packets:
+            return
+        gap_s = self.now - self._cut.since
+        self._cut = None
+        self._actions.append(ReportGap(self.name(index), gap_s))
+
     # Paths and targets
 
     def path(self, index: int, target: TargetName) -> Path:
@@ -141,7 +183,7 @@ class Turn:
         """Take note that a target answered somewhere."""
         if target in self._faulty:
             self._faulty -= {target}
-            self._actions.append(ReportTarget(target, True, "answers again"))
+            self.tell(ReportTarget(target, True, because("target.back")))
 
     def judge_target(self, target: TargetName) -> bool:
         """Return whether the target is at fault: silent wherever other targets answer."""
@@ -158,16 +200,18 @@ class Turn:
         )
         if not (silent_everywhere and others_answer):
             return False
-        self._faulty |= {target}
-        ways = len(usable)
-        self._actions.append(
-            ReportTarget(
-                target,
-                False,
-                f"silent on {ways} of {ways} usable uplinks while other targets answer",
-            )
-        )
+        self.blame_target(target, because("target.silent", ways=len(usable)))
         return True
+
+    def blame_target(self, target: TargetName, reason: Reason) -> None:
+        """Take note that a target is at fault itself."""
+        if target not in self._faulty:
+            self._faulty |= {target}
+            self.tell(ReportTarget(target, False, reason))
+
+    def tell(self, action: Action) -> None:
+        """Add an action to this step's."""
+        self._actions.append(action)
 
     def live_targets(self) -> list[TargetName]:
         """Return the targets worth a race: all, but those known to be at fault."""
@@ -177,7 +221,13 @@ class Turn:
     # Probes
 
     def send(
-        self, index: int, target: TargetName, timeout_s: float, *, racing: bool
+        self,
+        index: int,
+        target: TargetName,
+        timeout_s: float,
+        *,
+        racing: bool,
+        asleep: bool,
     ) -> None:
         """Send one probe that is overdue after `timeout_s`."""
         probe = Probe(
@@ -187,11 +237,19 @@ class Turn:
             self.now,
             Instant(self.now + timeout_s),
             racing,
+            asleep,
         )
         self._next_probe_id += 1
         self._outstanding = (*self._outstanding, probe)
         self.change(index, last_probe_at=self.now)
         self._actions.append(SendProbe(probe.probe_id, probe.uplink, target))
+
+    def send_check(self, index: int, target: TargetName) -> int:
+        """Send one check and return its id."""
+        check_id = self._next_probe_id
+        self._next_probe_id += 1
+        self._actions.append(SendCheck(check_id, self.name(index), target))
+        return check_id
 
     def take(self, probe_id: int) -> Probe | None:
         """Return the probe and forget it; None if it is too old to be known."""

@@ -13,7 +13,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from jaga_agent import report
-from jaga_agent.core.actions import ReportHealth, ReportTarget, SelectUplink, SendProbe
+from jaga_agent.core.actions import (
+    ReportBusy,
+    ReportCheck,
+    ReportGap,
+    ReportHealth,
+    ReportTarget,
+    SelectUplink,
+    SendCheck,
+    SendProbe,
+)
 from jaga_agent.runtime import snapshot
 from jaga_agent.runtime.driver import Driver
 from jaga_agent.runtime.heartbeats import Heartbeats
@@ -157,16 +166,16 @@ class Agent:
                 self._probes.send(action)
             case SelectUplink():
                 _log.warning(
-                    "move rule=%s from=%s to=%s reason=%r",
+                    "move rule=%s from=%s to=%s reason=%s",
                     action.rule,
                     action.previous,
                     action.uplink,
-                    action.reason,
+                    action.why,
                 )
                 self._routes.move(action)
             case ReportHealth():
                 _log.warning(
-                    "health uplink=%s %s->%s reason=%r",
+                    "health uplink=%s %s->%s reason=%s",
                     action.uplink,
                     action.old.value,
                     action.new.value,
@@ -176,6 +185,17 @@ class Agent:
             case ReportTarget():
                 _log.warning("target %s: %s", action.target, action.reason)
                 self._recorder.record(partial(report.target, action=action))
+            case ReportCheck():
+                _log.warning("check uplink=%s %s", action.uplink, action.reason)
+                self._recorder.record(partial(report.check, action=action))
+            case ReportBusy():
+                _log.info("busy uplink=%s %s", action.uplink, action.reason)
+                self._recorder.record(partial(report.busy, action=action))
+            case ReportGap():
+                _log.info("gap uplink=%s gap_s=%.3f", action.uplink, action.gap_s)
+                self._recorder.record(partial(report.gap, action=action))
+            case SendCheck():
+                pass
 
     def _moved(self, action: SelectUplink, switched_s: float | None) -> None:
         if action.previous is not None:
@@ -187,7 +207,7 @@ class Agent:
                 "rule": action.rule,
                 "from": action.previous,
                 "to": action.uplink,
-                "reason": action.reason,
+                "reason": action.why,
                 "detected_ms": detected_ms,
                 "switched_ms": None if switched_s is None else switched_s * 1000,
             }

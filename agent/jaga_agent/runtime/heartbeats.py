@@ -68,13 +68,21 @@ class Heartbeats:
                     continue
                 state = self._driver.state
                 per = state.of(name)
-                if name == state.active and of.tx_packets != per.tx_packets:
+                if name == state.active and of.tx_packets != per.traffic.tx_packets:
                     self._last_sent_at = now
                 if (of.rx_packets, of.tx_packets) != (
-                    per.rx_packets,
-                    per.tx_packets,
-                ) or (per.unanswered_since is not None):
-                    self._driver.feed(TrafficSeen(name, of.rx_packets, of.tx_packets))
+                    per.traffic.rx_packets,
+                    per.traffic.tx_packets,
+                ) or (per.traffic.unanswered_since is not None):
+                    self._driver.feed(
+                        TrafficSeen(
+                            name,
+                            of.rx_packets,
+                            of.tx_packets,
+                            of.rx_bytes,
+                            of.tx_bytes,
+                        )
+                    )
             busy = now - self._last_sent_at < BUSY_FOR_S
             await asyncio.sleep(SAMPLE_BUSY_S if busy else SAMPLE_IDLE_S)
 

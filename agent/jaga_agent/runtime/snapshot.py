@@ -35,7 +35,7 @@ def uplinks(
                 "address": None if link is None else link.address,
                 "gateway": None if link is None else link.gateway,
                 "health": per.health.value,
-                "reason": per.reason,
+                "reason": str(per.reason),
                 "health_for_s": None if per.since is None else now - per.since,
                 "active": uplink.name == state.active,
                 "rtt_ms": None if srtt_s is None else srtt_s * 1000,

@@ -98,10 +98,10 @@ STORIES = {
         {},
         [(20, TELKOMSEL, {"rtt_s": 1.5})],
         60,
-        [("first", TELKOMSEL), ("switchover", XL)],
+        [("first", TELKOMSEL), ("failover", XL)],
     ),
     "heavy loss moves the site": (
-        {"probe_interval_s": 1.0},
+        {},
         [(20, TELKOMSEL, {"loss": 0.4})],
         80,
         [("first", TELKOMSEL), ("switchover", XL)],

@@ -1,12 +1,19 @@
 """Estimators against their sources."""
 
 import math
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaga_agent.core.estimate import Damping, LossTest, RoundTrip, hold_down_s
+from jaga_agent.core.estimate import (
+    ALARM,
+    Damping,
+    LossTest,
+    RoundTrip,
+    hold_down_s,
+)
 
 BOUNDS = {"floor_s": 0.2, "cap_s": 2.0, "initial_s": 1.0}
 
@@ -27,9 +34,45 @@ def test_timeout_before_the_first_measurement_and_at_the_bounds():
 
 
 def test_loss_test_needs_a_cluster_not_one_loss():
+    test = LossTest()
+    for losses in range(1, 5):
+        assert not test.raised, losses
+        test = test.after(lost=True).after(lost=False)
+    assert test.raised
+
+
+def test_a_run_of_losses_is_one_event():
+    """A handover of two seconds swallows twenty probes in a row (Gilbert 1960)."""
     one = LossTest().after(lost=True)
-    assert not one.raised
-    assert one.after(lost=True).after(lost=True).raised
+    run = one
+    for _ in range(20):
+        run = run.after(lost=True)
+    assert run == one
+
+
+def chance(lost_ratio, seed, probes):
+    """How many probes until the alarm; None: none of them raised it."""
+    rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
+    test = LossTest()
+    for number in range(1, probes + 1):
+        test = test.after(lost=rng.random() < lost_ratio)
+        if test.raised:
+            return number
+    return None
+
+
+def test_heavy_loss_needs_a_few_dozen_probes_and_eight_percent_a_hundred():
+    heavy = sorted(chance(0.30, seed, 500) for seed in range(200))
+    mild = sorted(chance(0.08, seed, 3000) for seed in range(200))
+    assert heavy[100] <= 30
+    assert heavy[-1] <= 150
+    assert mild[100] <= 160
+    assert mild[190] <= 400
+
+
+def test_one_percent_raises_no_alarm_in_a_day_of_one_probe_each_second():
+    raised = [chance(0.01, seed, 86_400) for seed in range(8)]
+    assert sum(at is not None for at in raised) <= 2
 
 
 @given(st.lists(st.booleans(), max_size=300))
@@ -37,12 +80,14 @@ def test_loss_test_stays_in_bounds(fates):
     test = LossTest()
     for lost in fates:
         test = test.after(lost=lost)
-        assert 0 <= test.alarm <= math.log(1000)
+        assert 0 <= test.mild <= ALARM
+        assert 0 <= test.heavy <= ALARM
         assert 0 <= test.clear <= math.log(20)
 
 
 def test_a_late_reply_takes_the_loss_back():
-    assert LossTest().after(lost=True).taken_back().alarm == 0.0
+    back = LossTest().after(lost=True).taken_back()
+    assert (back.mild, back.heavy, back.in_run) == (0.0, 0.0, False)
 
 
 def test_damping_halves_and_adds():

@@ -1,0 +1,195 @@
+"""Evidence that costs no data: what a device's packet counters and flows show.
+
+Totals come in, at whatever times they were read; unanswered packets, rates, and lost
+connection attempts come out. Values only; what they mean is for `race` and `checks`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from jaga_agent.core.model import Instant
+
+if TYPE_CHECKING:
+    from jaga_agent.core.events import FlowsSeen, TrafficSeen
+
+RATE_TAU_S: Final = 2.0
+"""Time constant of the rates: a photo's upload is seconds long."""
+PROVEN_HALF_LIFE_S: Final = 600.0
+"""A rate carried without a queue is proof for about as long as a cell's load lasts."""
+PROVEN_MARGIN: Final = 1.2
+WINDOW_S: Final = 0.5
+"""Longer than any answer to a SYN but a satellite's: then it overlaps, and waits."""
+LOST_TAU_S: Final = 2.0
+NEVER: Final = Instant(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """One device's counters, and what is unanswered."""
+
+    rx_packets: int | None = None
+    tx_packets: int | None = None
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    at: Instant = NEVER
+    unanswered_since: Instant | None = None
+    """When the first packet went out that nothing came back for."""
+    unanswered_packets: int = 0
+    rx_rate: float = 0.0
+    tx_rate: float = 0.0
+    """Bytes a second, exponentially weighted over `RATE_TAU_S`, as of `at`."""
+    proven_rate: float = 0.0
+    """Highest rate either way that was carried without a queue, as of `proven_at`."""
+    proven_at: Instant = NEVER
+
+    def after(self, seen: TrafficSeen, now: Instant) -> tuple[Traffic, bool]:
+        """Return the counters after one more sample, and whether a packet came in."""
+        known = self.rx_packets is not None and self.tx_packets is not None
+        rx = seen.rx_packets - (self.rx_packets or 0)
+        tx = seen.tx_packets - (self.tx_packets or 0)
+        if not known or rx < 0 or tx < 0:
+            # First sample, or the device was re-created and counts from 0 again.
+            return (
+                Traffic(
+                    seen.rx_packets,
+                    seen.tx_packets,
+                    seen.rx_bytes,
+                    seen.tx_bytes,
+                    now,
+                    proven_rate=self.proven_rate,
+                    proven_at=self.proven_at,
+                ),
+                False,
+            )
+        since, packets = self.unanswered_since, self.unanswered_packets
+        if rx > 0:
+            since, packets = None, 0
+        elif tx > 0:
+            since, packets = since or now, packets + tx
+        kept = self._kept(now)
+        return (
+            Traffic(
+                seen.rx_packets,
+                seen.tx_packets,
+                seen.rx_bytes,
+                seen.tx_bytes,
+                now,
+                since,
+                packets,
+                self.rx_rate * kept + (seen.rx_bytes - self.rx_bytes) / RATE_TAU_S,
+                self.tx_rate * kept + (seen.tx_bytes - self.tx_bytes) / RATE_TAU_S,
+                self.proven_rate,
+                self.proven_at,
+            ),
+            rx > 0,
+        )
+
+    def answered(self) -> Traffic:
+        """Return the counters after a sign of life that they did not see."""
+        if self.unanswered_since is None:
+            return self
+        return replace(self, unanswered_since=None, unanswered_packets=0)
+
+    def rate(self, now: Instant) -> float:
+        """Return the greater rate of both directions, bytes a second."""
+        return max(self.rx_rate, self.tx_rate) * self._kept(now)
+
+    def proven(self, now: Instant) -> Traffic:
+        """Return the counters after a round trip without a queue at this rate."""
+        rate = self.rate(now)
+        if rate <= self._proven(now):
+            return self
+        return replace(self, proven_rate=rate, proven_at=now)
+
+    def beyond_proven(self, now: Instant) -> bool:
+        """Whether more is carried than ever went without a queue: it may be our own."""
+        return self.rate(now) > PROVEN_MARGIN * self._proven(now)
+
+    def _kept(self, now: Instant) -> float:
+        return math.exp(-max(0.0, now - self.at) / RATE_TAU_S)
+
+    def _proven(self, now: Instant) -> float:
+        halves = (now - self.proven_at) / PROVEN_HALF_LIFE_S
+        return self.proven_rate * math.pow(0.5, halves)
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """One uplink's TCP openings and resets.
+
+    Each lost SYN or SYN-ACK leaves the difference of openings and answers one higher for
+    good, for its repeat counts as another; openings under way raise it for a round trip.
+    So the rise of its minimum from one window to the next counts the losses.
+    """
+
+    syn_out: int | None = None
+    synack_in: int = 0
+    rst_in: int = 0
+    window_from: Instant = NEVER
+    window_min: int = 0
+    floor: int = 0
+    """Minimum of the window before."""
+    lost: float = 0.0
+    resets: float = 0.0
+    """Leaky counts over `LOST_TAU_S`, as of `at`."""
+    at: Instant = NEVER
+    asked_since: Instant | None = None
+    asked: int = 0
+    """Openings since the last answered one, and when the first of them was seen."""
+
+    def after(self, seen: FlowsSeen, now: Instant) -> Flows:
+        """Return the flows after one more sample."""
+        # A refused opening is an answered one.
+        pending = seen.syn_out - seen.synack_in - seen.rst_in
+        if (
+            self.syn_out is None
+            or seen.syn_out < self.syn_out
+            or seen.synack_in < self.synack_in
+            or seen.rst_in < self.rst_in
+        ):
+            # First sample, or the table was loaded anew and counts from 0.
+            return Flows(
+                seen.syn_out,
+                seen.synack_in,
+                seen.rst_in,
+                now,
+                pending,
+                pending,
+                at=now,
+            )
+        kept = math.exp(-(now - self.at) / LOST_TAU_S)
+        lost = self.lost * kept
+        window_from, window_min = self.window_from, min(self.window_min, pending)
+        floor = self.floor
+        if now - window_from >= WINDOW_S:
+            lost += max(0, window_min - floor)
+            window_from, window_min, floor = now, pending, window_min
+        asked, since = self.asked, self.asked_since
+        if seen.synack_in > self.synack_in or seen.rst_in > self.rst_in:
+            asked, since = 0, None
+        elif seen.syn_out > self.syn_out:
+            asked, since = asked + seen.syn_out - self.syn_out, since or now
+        return Flows(
+            seen.syn_out,
+            seen.synack_in,
+            seen.rst_in,
+            window_from,
+            window_min,
+            floor,
+            lost,
+            self.resets * kept + seen.rst_in - self.rst_in,
+            now,
+            since,
+            asked,
+        )
+
+    def without_resets(self) -> Flows:
+        """Return the flows after the resets so far were looked into."""
+        return replace(self, resets=0.0)
+
+    def without_losses(self) -> Flows:
+        """Return the flows after the losses so far were looked into."""
+        return replace(self, lost=0.0)

@@ -1,0 +1,78 @@
+"""Why something was decided: a stable code with values, told in words elsewhere.
+
+`str(reason)` is the English sentence of logs and of the wire; other languages are made
+from code and values. Codes are append-only: records of old decisions keep them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+ENGLISH: Final = {
+    "new": "not probed yet",
+    "link.gone": "device gone",
+    "link.carrier": "carrier lost",
+    "link.no_address": "no address or gateway",
+    "race.silent": (
+        "silent for {silent_ms} ms, {took_ms} ms of them racing, while {witnesses} "
+        "answers ({cause})"
+    ),
+    "race.silent_alone": (
+        "silent for {silent_ms} ms, {took_ms} ms of them racing; no other uplink "
+        "answers ({cause})"
+    ),
+    "cause.traffic": "{packets} packets sent, none came back for {waited_ms} ms",
+    "cause.syn": "{packets} connections asked for, none answered for {waited_ms} ms",
+    "cause.late": "probe to {target} late",
+    "cause.refused": "probe to {target} refused: {detail}",
+    "cause.not_sent": "probe to {target} cannot be sent: {detail}",
+    "cause.silent_too": "did not answer as a witness",
+    "cause.verify": "verified after the move",
+    "loss.high": "loses probes: above {limit_percent} % by CUSUM",
+    "slow": "slow: RTT {rtt_ms} ms",
+    "busy": (
+        "busy with the site's own traffic: RTT {rtt_ms} ms at {rate_kbit_s} kbit/s"
+    ),
+    "busy.over": "queue is empty again: RTT {rtt_ms} ms",
+    "check.failed": "{target} fails here and works by {witnesses}: {verdict}, {detail}",
+    "check.alone": "{target} fails: {verdict}, {detail}",
+    "check.ok": "{target} works",
+    "dns.dead": "names cannot be resolved here ({target}) and can by {witnesses}",
+    "answered": "{streak} answered, RTT {rtt_ms} ms",
+    "clean": "clean again, RTT {rtt_ms} ms",
+    "first": "the best usable uplink",
+    "holddown.over": "has stayed up for its hold-down of {held_s} s",
+    "target.silent": (
+        "silent on {ways} of {ways} usable uplinks while other targets answer"
+    ),
+    "target.failing": "fails on {ways} of {ways} usable uplinks: {verdict}",
+    "target.back": "answers again",
+    "text": "{text}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A code of `ENGLISH` and the values of its sentence."""
+
+    code: str
+    values: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return ENGLISH[self.code].format_map(dict(self.values))
+
+
+def because(code: str, **values: object) -> Reason:
+    """Return a reason; floats are rounded to whole units.
+
+    >>> str(because("slow", rtt_ms=1234.6))
+    'slow: RTT 1235 ms'
+    """
+    return Reason(
+        code,
+        tuple(
+            (name, f"{value:.0f}" if isinstance(value, float) else str(value))
+            for name, value in values.items()
+        ),
+    )
