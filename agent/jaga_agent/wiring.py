@@ -18,10 +18,13 @@ from jaga_agent import config as config_module
 from jaga_agent.adapters.clock import BoottimeClock
 from jaga_agent.adapters.conntrack import NetlinkConntrack
 from jaga_agent.adapters.control import StatusServer
+from jaga_agent.adapters.devices import SysDevices
 from jaga_agent.adapters.firewall import NftFirewall
+from jaga_agent.adapters.flow_counters import NftFlowCounters
 from jaga_agent.adapters.host import PsutilHost
 from jaga_agent.adapters.icmp import IcmpProber
 from jaga_agent.adapters.journal import Journal
+from jaga_agent.adapters.ledger import FILE_NAME, FileLedger
 from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
 from jaga_agent.adapters.netlink import NetlinkKernel
 from jaga_agent.adapters.spool import SqliteSpool
@@ -88,6 +91,10 @@ async def _run(config: Config, config_hash: str) -> None:
         )
         stack.callback(spool.close)
         kernel = await stack.enter_async_context(NetlinkKernel())
+        devices = SysDevices(config.devices.values())
+        stack.callback(devices.close)
+        flow_counters = NftFlowCounters(routing(config))
+        stack.callback(flow_counters.close)
         agent = Agent(
             config,
             config_hash=config_hash,
@@ -95,6 +102,9 @@ async def _run(config: Config, config_hash: str) -> None:
             doors=Doors(
                 clock=clock,
                 host=PsutilHost(clock, directory),
+                devices=devices,
+                flow_counters=flow_counters,
+                ledger=FileLedger(directory / FILE_NAME),
                 spool=spool,
                 kernel=kernel,
                 reconciler=Reconciler(

@@ -21,7 +21,9 @@ from jaga_agent.runtime.presence import Presence
 from jaga_agent.runtime.probes import Probes
 from jaga_agent.runtime.recorder import Recorder
 from jaga_agent.runtime.routes import RECONCILE_S, Routes
+from jaga_agent.runtime.sampling import Sampling
 from jaga_agent.runtime.troubles import Troubles
+from jaga_agent.runtime.usage import Usages
 from jaga_agent.sd_notify import NotifyError
 
 if TYPE_CHECKING:
@@ -75,13 +77,24 @@ class Agent:
             troubles=troubles,
             moved=self._moved,
         )
+        self._usages = Usages(config, doors=doors, driver=driver, troubles=troubles)
+        self._sampling = Sampling(
+            config.devices,
+            doors=doors,
+            driver=driver,
+            troubles=troubles,
+            carried=self._usages.carried,
+            links=lambda: self._routes.links,
+            look=self._routes.look,
+        )
         self._heartbeats = Heartbeats(
             config,
             doors=doors,
             driver=driver,
             probes=self._probes,
             recorder=recorder,
-            troubles=troubles,
+            sampling=self._sampling,
+            usages=self._usages,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -90,6 +103,7 @@ class Agent:
         synced = await self._routes.adopt()
         adopted = synced.adopted_active
         self._driver.begin(adopted)
+        self._usages.begin()
         self._heartbeats.begin()
         self._recorder.record(
             lambda s: report.lifecycle(s, "started", self._start_reason(adopted))
@@ -97,7 +111,13 @@ class Agent:
         self._routes.see(synced.links)
         self._presence.start()
         self._doors.ready(self._headline())
-        work = [*self._routes.work(), *self._heartbeats.work(), self._stay_alive()]
+        work = [
+            *self._routes.work(),
+            *self._sampling.work(),
+            *self._heartbeats.work(),
+            *self._usages.work(),
+            self._stay_alive(),
+        ]
         tasks = [loop.create_task(each) for each in work]
         stopper = loop.create_task(stop.wait())
         try:
@@ -114,6 +134,7 @@ class Agent:
 
     async def _end(self) -> None:
         self._probes.close()
+        self._usages.close()
         # Before the goodbye, so that it still travels; the routes stay as they are.
         self._recorder.record(lambda s: report.lifecycle(s, "stopped", "asked to stop"))
         await self._presence.close()
