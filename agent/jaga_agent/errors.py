@@ -15,6 +15,7 @@
     - LedgerError        the bytes carried cannot be kept or read
     - JournalError       the engine's journal cannot be written or read
     - StatusError        the agent's Unix socket cannot be served or reached
+      + NotRunningError  nobody serves it
 """
 
 
@@ -76,3 +77,7 @@ class JournalError(AdapterError):
 
 class StatusError(AdapterError):
     """The agent's status socket cannot be served or reached."""
+
+
+class NotRunningError(StatusError):
+    """No agent runs that could be asked."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jaga_agent import config as config_module
+from jaga_agent import quota
 from jaga_agent.adapters.clock import BoottimeClock
 from jaga_agent.adapters.conntrack import NetlinkConntrack
 from jaga_agent.adapters.control import StatusServer
@@ -44,6 +45,7 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_PORT_TLS: Final = 8883
 DEFAULT_PORT: Final = 1883
+STARTING: Final = {"error": "starting; ask again in a second"}
 CAP_NET_ADMIN: Final = 12
 """Bit number, capability.h."""
 
@@ -80,7 +82,15 @@ async def _run(config: Config, config_hash: str) -> None:
         # First: it refuses a second agent before anything of the first is touched.
         server = StatusServer(
             Path(config.state.socket),
-            {"status": lambda: agent.status() if agent else {"error": "starting"}},
+            {
+                "status": lambda: agent.status() if agent else STARTING,
+                quota.ANSWER: lambda: agent.quota() if agent else STARTING,
+            },
+            {
+                quota.RESET: lambda uplink, used_bytes: (
+                    agent.reset_quota(uplink, used_bytes) if agent else STARTING
+                )
+            },
         )
         await server.start()
         stack.push_async_callback(server.close)

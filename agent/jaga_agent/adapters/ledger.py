@@ -85,6 +85,11 @@ class FileLedger:
         with fresh.open("wb") as file:
             file.write(content)
             file.flush()
+            if os.geteuid() == 0:
+                # `sudo jaga-agent quota reset` while no agent runs: it must be able to
+                # read the file when it does.
+                owner = self._path.parent.stat()
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             os.fsync(file.fileno())
         fresh.replace(self._path)
         directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -12,7 +12,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from jaga_agent import report
+from jaga_agent import quota, report
 from jaga_agent.core.actions import ReportHealth, ReportTarget, SelectUplink, SendProbe
 from jaga_agent.runtime import snapshot
 from jaga_agent.runtime.driver import Driver
@@ -162,6 +162,22 @@ class Agent:
             clock_age_s=self._clock.age_s(),
             troubles=self._troubles.all(),
         )
+
+    def quota(self) -> dict[str, Any]:
+        """Return what the socket answers of the packages."""
+        now = self._clock.now()
+        return quota.answer(
+            self._config,
+            self._usages.snapshot(),
+            {n: self._probes.spent.by_kind(n, now) for n in self._config.devices},
+            running=True,
+        )
+
+    def reset_quota(self, uplink: str, used_bytes: int) -> dict[str, Any]:
+        """Begin a new package's count; raises ConfigError, LedgerError."""
+        self._usages.reset(uplink, used_bytes)
+        _log.info("uplink %s: a new quota period, %d bytes used", uplink, used_bytes)
+        return self.quota()
 
     def _start_reason(self, adopted: UplinkName | None) -> str:
         found = f"found {adopted} carrying the site" if adopted else "no uplink carried"
