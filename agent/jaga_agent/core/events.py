@@ -81,7 +81,10 @@ class CheckDone:
 
 @dataclass(frozen=True, slots=True)
 class TrafficSeen:
-    """A device's counters, sampled. Evidence that costs no data."""
+    """A device's counters since it appeared, sampled. Evidence that costs no data.
+
+    They run backwards when the device was re-created.
+    """
 
     uplink: UplinkName
     rx_packets: int
@@ -92,19 +95,26 @@ class TrafficSeen:
 
 @dataclass(frozen=True, slots=True)
 class FlowsSeen:
-    """Totals of an uplink's TCP openings and resets, and of its DNS, both ways."""
+    """What flows asked for and got by an uplink: packets since the rules were loaded.
+
+    Of the site's devices and the Pi's own, retransmissions counted again; ICMP in none.
+    They run backwards when the rules were loaded anew.
+    """
 
     uplink: UplinkName
     syn_out: int
+    """TCP connections asked for."""
     synack_in: int
     rst_in: int
+    """TCP resets that came in: the far end's, or a box's on the way (quota, block)."""
     dns_out: int
+    """DNS queries by UDP."""
     dns_in: int
 
 
 @dataclass(frozen=True, slots=True)
 class UsageSeen:
-    """Bytes an uplink carried in its quota period, both ways."""
+    """What an uplink has carried in its quota period, both ways, in bytes."""
 
     uplink: UplinkName
     used_bytes: int
