@@ -37,6 +37,18 @@ test: setup ## every test, in real network namespaces, broker and browser (as ro
 	@$(AS_USER) mkdir -p artifacts
 	@$(BIN)/python -m pytest --junitxml=artifacts/junit.xml $(ARGS)
 
+# make bench FAULT=blackhole RUNS=20, SUBJECTS=jaga,told WRITE=1 ARGS='--strict --quick'
+FAULT ?= *
+RUNS ?= 10
+SUBJECTS ?=
+WRITE ?=
+.PHONY: bench
+bench: setup ## faults in the lab, what a phone felt, in one table (root; hours)
+	@BENCH_COMMAND='make bench$(if $(filter-out *,$(FAULT)), FAULT=$(FAULT)) RUNS=$(RUNS)$(if \
+	  $(SUBJECTS), SUBJECTS=$(SUBJECTS))$(if $(WRITE), WRITE=$(WRITE))$(if $(ARGS), ARGS="$(ARGS)")' \
+	  PYTHONPATH=tests:. $(BIN)/python -m site_bench --fault '$(FAULT)' --runs $(RUNS) \
+	  $(if $(SUBJECTS),--subjects $(SUBJECTS)) $(if $(WRITE),--write) $(ARGS)
+
 .PHONY: check
 check: setup ## the inner habit: format, lint, types, import rules, fast tests
 	@$(AS_USER) $(BIN)/ruff format --check .

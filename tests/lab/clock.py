@@ -12,3 +12,8 @@ import time
 def boottime_s() -> float:
     """Return seconds since boot, suspend included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def sleep_until(at_s: float) -> None:
+    """Sleep until an instant of this clock; at once if it is past."""
+    time.sleep(max(0.0, at_s - boottime_s()))

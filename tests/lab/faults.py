@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lab import topology
-from lab.clock import boottime_s
+from lab.clock import boottime_s, sleep_until
 from lab.links import Way, initial
 from lab.namespace import Namespace
 
@@ -23,6 +23,37 @@ if TYPE_CHECKING:
     from lab.wire import Counters, Shape
 
 Ways = Literal["both", "up", "down"]
+
+RADIOS: dict[str, dict[Way, dict[str, Any]]] = {
+    # A handover about once a minute, 0.3–2 s, packets forwarded to the new cell; after
+    # 10 s of silence the radio sleeps and takes 0.3–2 s to wake (RRC promotion).
+    "lte": {
+        "up": {
+            "gap_every_s": 60.0,
+            "gap_min_s": 0.3,
+            "gap_max_s": 2.0,
+            "gap_spread": 0.9,
+            "gap_keeps": True,
+            "wake_idle_s": 10.0,
+            "wake_min_s": 0.3,
+            "wake_max_s": 2.0,
+        },
+        # The site speaks first: what comes down finds the radio awake.
+        "down": {
+            "gap_every_s": 60.0,
+            "gap_min_s": 0.3,
+            "gap_max_s": 2.0,
+            "gap_spread": 0.9,
+            "gap_keeps": True,
+        },
+    },
+    # A new slot every 15 s by the clock, and up to half a second lost with it.
+    "starlink": {
+        way: {"gap_every_s": 15.0, "gap_min_s": 0.05, "gap_max_s": 0.5}
+        for way in ("up", "down")
+    },
+}
+"""What a healthy radio does, by its kind; not a fault, and no reason to move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +133,47 @@ class Uplink:
             queue_bytes=queue_bytes,
         )
 
+    def bufferbloat(
+        self, bit_s: float = 1_000_000, queue_bytes: int = 256_000
+    ) -> Effect:
+        """Make the way up slow with a queue far too long: 2 s of it when it is full.
+
+        By itself it harms nobody: it takes an upload that fills it.
+        """
+        return self.rate(bit_s, queue_bytes, "up")
+
+    def radio(self, kind: str, seed: int = 0) -> Effect:
+        """Let the link behave as a radio (`RADIOS`): gaps, and a wake-up after idle.
+
+        Another seed has its gaps at other times.
+        """
+        shapes: dict[Way, Shape] = {
+            way: dataclasses.replace(self._shapes[way], gap_seed=seed, **changes)
+            for way, changes in RADIOS[kind].items()
+        }
+        return self._reshape(f"radio {kind}", shapes)
+
+    def flap(self, for_s: float, down_s: float = 5.0, up_s: float = 5.0) -> Effect:
+        """Fall silent and come back, again and again, for so long; return at its end.
+
+        It ends healthy. The effect is that of the first fall.
+        """
+        first: Effect | None = None
+        begin_s = boottime_s()
+        turn_s = begin_s
+        while turn_s + down_s <= begin_s + for_s:
+            fallen = self.blackhole()
+            first = first or fallen
+            sleep_until(turn_s + down_s)
+            self._reshape("", {w: initial(self.plan) for w in self._shapes})
+            self.faults.remove(fallen.what)
+            turn_s += down_s + up_s
+            sleep_until(min(turn_s, begin_s + for_s))
+        if first is None:
+            msg = f"flap for {for_s:g} s: shorter than one fall of {down_s:g} s"
+            raise ValueError(msg)
+        return first
+
     def counters(self) -> dict[Way, Counters]:
         """Return what became of the packets, by direction, since the lab was built."""
         return self._relay.counters(self.name)
@@ -141,12 +213,19 @@ class Uplink:
     # At the carrier.
 
     def quota(self) -> Effect:
-        """Use the quota up: ping and DNS pass, HTTP to a portal, other TCP reset."""
+        """Use the quota up: ping and DNS pass, HTTP goes to a portal.
+
+        Other TCP connects, and is reset at the client's first data (its ClientHello).
+        """
         return self._fault("quota", lambda: self._at_carrier("add", "used_up"))
 
     def dns_dead(self) -> Effect:
         """Drop all DNS through this provider; everything else passes."""
         return self._fault("DNS dead", lambda: self._at_carrier("add", "dns_dead"))
+
+    def isolate(self) -> Effect:
+        """Cut the carrier off from the internet; modem and carrier still answer."""
+        return self._fault("isolated", lambda: self._at_carrier("add", "cut"))
 
     def restore(self) -> Effect:
         """Undo every fault; where the link was cut the "DHCP client" renews.
@@ -157,6 +236,8 @@ class Uplink:
             self._at_carrier("delete", "used_up")
         if "DNS dead" in self.faults:
             self._at_carrier("delete", "dns_dead")
+        if "isolated" in self.faults:
+            self._at_carrier("delete", "cut")
         if "hang" in self.faults:
             self.modem.nft("delete table netdev modem_hang")
         self._shapes = {"up": initial(self.plan), "down": initial(self.plan)}
@@ -174,10 +255,16 @@ class Uplink:
 
     def _shape(self, what: str, ways: Ways, **changes: Any) -> Effect:
         named: tuple[Way, ...] = ("up", "down") if ways == "both" else (ways,)
-        shapes = {w: dataclasses.replace(self._shapes[w], **changes) for w in named}
+        return self._reshape(
+            what,
+            {w: dataclasses.replace(self._shapes[w], **changes) for w in named},
+        )
+
+    def _reshape(self, what: str, shapes: dict[Way, Shape]) -> Effect:
         at_s = self._relay.shape([(self.name, w, s) for w, s in shapes.items()])
         self._shapes |= shapes
-        self.faults.append(what)
+        if what:
+            self.faults.append(what)
         return Effect(what, self.name, at_s)
 
     def _fault(self, what: str, act: Callable[[], None]) -> Effect:

@@ -33,8 +33,12 @@ class Phone(Namespace):
         interval_ms: float = 50,
         timeout_s: float = 2,
         upload_bit_s: float = 400_000,
+        ca: Path | None = None,
     ) -> Measurement:
-        """Start measuring; `upload_bit_s=0` leaves the upload out."""
+        """Start measuring; `upload_bit_s=0` leaves the upload out.
+
+        With `ca` (`Lab.ca`) each attempt is a TLS handshake and a question.
+        """
         path = self._directory / f"phone-{next(self._number)}.jsonl"
         path.touch()
         process = self.python(
@@ -43,6 +47,7 @@ class Phone(Namespace):
             f"--interval-ms={interval_ms}",
             f"--timeout-s={timeout_s}",
             f"--upload-bit-s={upload_bit_s}",
+            *(() if ca is None else (f"--ca={ca}",)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -29,6 +29,7 @@ TESTS = Path(__file__).resolve().parent.parent
 PACKAGES = {
     "ip": "iproute2",
     "nft": "nftables",
+    "openssl": "openssl",
     "ping": "iputils-ping",
     "setpriv": "util-linux",
     "mosquitto": "mosquitto",

@@ -1,9 +1,11 @@
 """The phone at the polling site: measures what its user would feel.
 
     python3 -m lab.phone LOG [--interval-ms 50] [--timeout-s 2] [--upload-bit-s 400000]
+                         [--ca CA.crt]
 
 * Every interval it opens a NEW connection to the Sirekap stand-in, sends one line and
-  reads the answer; attempts run side by side, each with its own timeout.
+  reads the answer; attempts run side by side, each with its own timeout. With `--ca`
+  each is a whole TLS handshake, and the certificate must be Sirekap's.
 * One upload runs on one open connection, paced, and reconnects only when it is reset
   or refused: a connection that merely hangs is left hanging, as an app would.
 
@@ -23,11 +25,12 @@ import asyncio
 import contextlib
 import json
 import signal
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.clock import boottime_s
-from lab.topology import SINK_PORT, SIREKAP, SIREKAP_PORT
+from lab.topology import SINK_PORT, SIREKAP, SIREKAP_NAME, SIREKAP_PORT
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -40,9 +43,12 @@ CONNECT_TIMEOUT_S = 3.0
 class Phone:
     """Opens, uploads and writes down. No judgement."""
 
-    def __init__(self, log: TextIO, timeout_s: float) -> None:
+    def __init__(
+        self, log: TextIO, timeout_s: float, tls: ssl.SSLContext | None
+    ) -> None:
         self._log = log
         self._timeout_s = timeout_s
+        self._tls = tls
 
     def _note(self, **record: Any) -> None:
         self._log.write(json.dumps(record) + "\n")
@@ -72,7 +78,12 @@ class Phone:
             )
 
     async def _ask(self, number: int) -> str:
-        reader, writer = await asyncio.open_connection(SIREKAP, SIREKAP_PORT)
+        reader, writer = await asyncio.open_connection(
+            SIREKAP,
+            SIREKAP_PORT,
+            ssl=self._tls,
+            server_hostname=SIREKAP_NAME if self._tls else None,
+        )
         try:
             writer.write(f"tally {number}\n".encode())
             answer = json.loads(await reader.readline())
@@ -150,7 +161,8 @@ async def measure(options: argparse.Namespace, log: TextIO) -> None:
     over = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, over.set)
     loop.add_reader(0, over.set)
-    phone = Phone(log, options.timeout_s)
+    tls = ssl.create_default_context(cafile=options.ca) if options.ca else None
+    phone = Phone(log, options.timeout_s, tls)
     tasks = [asyncio.create_task(phone.attempts(options.interval_ms / 1000))]
     if options.upload_bit_s:
         tasks.append(asyncio.create_task(phone.upload(options.upload_bit_s)))
@@ -170,6 +182,7 @@ def main() -> None:
     parser.add_argument("--interval-ms", type=float, default=50)
     parser.add_argument("--timeout-s", type=float, default=2)
     parser.add_argument("--upload-bit-s", type=float, default=400_000)
+    parser.add_argument("--ca", type=Path)
     options = parser.parse_args()
     with options.log.open("a") as log:
         asyncio.run(measure(options, log))

@@ -24,7 +24,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any, Self
 
-from lab import leftovers, topology
+from lab import certificates, leftovers, topology
 from lab.broker import Broker
 from lab.errors import LabError
 from lab.faults import Internet, Uplink
@@ -52,6 +52,8 @@ class Lab:
         self.plans = topology.UPLINKS
         self.directory = Path(tempfile.gettempdir()) / f"{PREFIX}-lab-{tag}"
         """The lab's files (logs, broker); removed when it closes."""
+        self.ca = self.directory / "tls" / "ca.crt"
+        """Certificate of the authority behind the Sirekap stand-in's TLS."""
         self.pi = Namespace(self._name("pi"))
         self.phone = Phone(self._name("phone"), self.directory)
         self.internet = Internet(self._name("internet"))
@@ -76,7 +78,7 @@ class Lab:
     @classmethod
     def create(cls, tag: str | None = None) -> Self:
         """Build a lab. Raises LabError (one line) when it cannot; nothing is left."""
-        require("ip", "nft")
+        require("ip", "nft", "openssl")
         if not Path("/dev/net/tun").exists():
             msg = "/dev/net/tun is missing: modprobe tun"
             raise LabError(msg)
@@ -199,7 +201,12 @@ class Lab:
         self.namespaces[role].ip(*lines)
 
     def _start_links(self) -> None:
-        self._start_program(self.internet.python, "lab.services", stdin=PIPE)
+        certificates.make(self.ca.parent)
+        self._services.append(
+            self.internet.python(
+                "lab.services", str(self.ca.parent), stdin=PIPE, stdout=PIPE
+            )
+        )
         relay = self._relay
         if relay is None:
             msg = "the relay is started when the namespaces are configured"
@@ -219,11 +226,6 @@ class Lab:
     def _start_services(self) -> None:
         dnsmasq = find("dnsmasq")
         if dnsmasq:
-            names = {
-                "sirekap-web.kpu.go.id": topology.SIREKAP,
-                "kpu.go.id": topology.SIREKAP,
-                "collector.kutimkab.go.id": topology.BROKER,
-            }
             self.internet.popen(
                 [
                     *("sh", "-c", FOLLOWED, "sh", dnsmasq),
@@ -236,16 +238,11 @@ class Lab:
                     "--bind-interfaces",
                     f"--listen-address={topology.DNS}",
                     "--local=/#/",
-                    *(f"--address=/{name}/{ip}" for name, ip in names.items()),
+                    *(f"--address=/{name}/{ip}" for name, ip in topology.NAMES.items()),
                 ],
             )
         for process in self._services:
             ready_line(process, "the internet's services")
-
-    def _start_program(
-        self, start: Callable[..., subprocess.Popen[Any]], module: str, **options: Any
-    ) -> None:
-        self._services.append(start(module, stdout=PIPE, **options))
 
 
 def _together(work: list[Callable[[], None]]) -> None:

@@ -18,11 +18,19 @@ PHONE = "192.168.77.20"
 PI = "192.168.77.1"
 PING_TARGETS = ("192.0.2.1", "198.51.100.1", "203.0.113.1")
 SIREKAP = "203.0.113.10"
+SIREKAP_NAME = "sirekap-web.kpu.go.id"
 SIREKAP_PORT = 443
 SINK_PORT = 8443
 DNS = "203.0.113.53"
 BROKER = "203.0.113.80"
 BROKER_PORT = 1883
+NAMES = {
+    SIREKAP_NAME: SIREKAP,
+    "kpu.go.id": SIREKAP,
+    "connectivity.lab.invalid": SIREKAP,
+    "collector.kutimkab.go.id": BROKER,
+}
+"""What the lab's DNS answers; nothing else exists."""
 PORTAL = "203.0.113.90"
 """Where a carrier sends the HTTP of a customer whose quota is used up."""
 
@@ -227,7 +235,9 @@ def carrier_nft(uplinks: tuple[UplinkPlan, ...]) -> str:
 
     Out-of-state TCP is dropped without a word in both directions, as carriers do.
     Faults are elements of the sets: `used_up` (ping and DNS pass, HTTP goes to the
-    portal, other TCP is reset) and `dns_dead`.
+    portal, other TCP connects and is reset at the client's first data, as a box that
+    waits for the ClientHello does), `dns_dead`, and `cut` (the carrier itself answers,
+    nothing goes beyond it).
     """
     snat = "\n  ".join(
         f'iifname "{uplink.tun}" oifname "core0" snat to {uplink.public}'
@@ -237,6 +247,7 @@ def carrier_nft(uplinks: tuple[UplinkPlan, ...]) -> str:
 table ip cgnat {{
  set used_up {{ type ifname; }}
  set dns_dead {{ type ifname; }}
+ set cut {{ type ifname; }}
  chain prerouting {{
   type nat hook prerouting priority dstnat; policy accept;
   iifname @used_up tcp dport 80 dnat to {PORTAL}
@@ -244,7 +255,9 @@ table ip cgnat {{
  chain forward {{
   type filter hook forward priority filter; policy accept;
   iifname @dns_dead meta l4proto {{ tcp, udp }} th dport 53 drop
-  iifname @used_up meta l4proto tcp tcp dport != 80 reject with tcp reset
+  iifname @cut drop
+  oifname @cut drop
+  iifname @used_up tcp dport != 80 tcp flags & psh == psh reject with tcp reset
   ct state new tcp flags & (syn | rst | fin) == 0 drop
   ct state invalid drop
  }}

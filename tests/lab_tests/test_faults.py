@@ -140,12 +140,69 @@ def test_quota_used_up(lab, gateway, ping) -> None:
     redirect = fetch(lab, f"http://{topology.SIREKAP}/", "-i").stdout
     assert redirect.startswith("HTTP/1.1 302")
     assert "beli-kuota" in redirect
-    refused = fetch(lab, f"telnet://{topology.SIREKAP}:443")
-    assert refused.returncode == 7  # CURLE_COULDNT_CONNECT: reset
+    # It connects, and is reset at its ClientHello.
+    wanted = ("--cacert", str(lab.ca))
+    url = f"https://{topology.SIREKAP}/"
+    reset = fetch(lab, url, *wanted)
+    assert reset.returncode == 35, reset.stderr  # CURLE_SSL_CONNECT_ERROR
+    assert "reset" in reset.stderr
     uplink.restore()
+    assert fetch(lab, url, *wanted).returncode == 0
     gateway.switch("telkomsel")
     phone = lab.phone.start(upload_bit_s=0)
     assert phone.wait_good("telkomsel")
+
+
+def test_the_portal_sells_quota(lab, gateway) -> None:
+    lab.uplinks["telkomsel"].quota()
+    page = fetch(lab, f"http://{topology.SIREKAP}/beli-kuota").stdout
+    assert "Kuota internet Anda habis" in page
+
+
+def test_sirekap_speaks_tls_and_plain_text_on_one_port(lab, gateway) -> None:
+    options = ("--cacert", str(lab.ca))
+    url = "https://sirekap-web.kpu.go.id/"
+    resolve = ("--resolve", f"sirekap-web.kpu.go.id:443:{topology.SIREKAP}")
+    assert "Sirekap" in fetch(lab, url, *options, *resolve).stdout
+    assert fetch(lab, url, *resolve).returncode == 60  # a CA that nobody knows
+    moved = fetch(lab, f"http://{topology.SIREKAP}/x", "-i").stdout
+    assert "Location: https://sirekap-web.kpu.go.id/x" in moved
+    check = fetch(lab, f"http://{topology.SIREKAP}/check_network_status.txt").stdout
+    assert check == "NetworkManager is online\n"
+
+
+def test_an_isolated_carrier_still_answers_itself(lab, gateway, ping) -> None:
+    uplink = lab.uplinks["telkomsel"]
+    uplink.isolate()
+    assert ping("telkomsel", uplink.plan.carrier_ip).answered == 5
+    assert ping("telkomsel", wait_s=0.2).answered == 0
+    assert ping("indosat").answered == 5
+    uplink.restore()
+    assert ping("telkomsel").answered == 5
+
+
+@pytest.mark.slow
+def test_flapping_ends_healthy(lab, gateway, ping) -> None:
+    uplink = lab.uplinks["telkomsel"]
+    start_s = boottime_s()
+    effect = uplink.flap(1.0, down_s=0.2, up_s=0.3)
+    assert start_s <= effect.at_s <= start_s + 0.2
+    assert boottime_s() - start_s >= 1.0
+    assert uplink.faults == []
+    assert ping("telkomsel").answered == 5
+    with pytest.raises(ValueError, match="shorter"):
+        uplink.flap(1.0, down_s=2.0)
+
+
+def test_a_sleeping_radio_takes_its_time(lab, gateway, ping) -> None:
+    uplink = lab.uplinks["telkomsel"]
+    uplink.radio("lte")
+    uplink.shape(gap_every_s=0.0)
+    # One packet each time and a sleep that begins at once: each wakes the radio.
+    uplink.shape("up", wake_idle_s=0.001)
+    assert ping("telkomsel", count=1, wait_s=3).mean_ms >= 300
+    uplink.restore()
+    assert ping("telkomsel", wait_s=1).mean_ms < 150
 
 
 def test_dns_dead_on_one_provider(lab, gateway, ping) -> None:

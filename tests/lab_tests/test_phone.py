@@ -39,6 +39,17 @@ def test_a_healthy_site_has_no_gap(lab, gateway) -> None:
     assert summary.bad_attempts <= 0.2 * summary.attempts
 
 
+def test_a_phone_that_speaks_tls(lab, gateway) -> None:
+    gateway.switch("telkomsel")
+    phone = lab.phone.start(upload_bit_s=0, interval_ms=200, ca=lab.ca)
+    first = phone.wait_good("telkomsel")
+    lab.uplinks["telkomsel"].quota()
+    until(lambda: any(a.error for a in phone.log().attempts))
+    log = phone.stop()
+    assert first.ok
+    assert "ConnectionResetError" in {a.error for a in log.attempts}
+
+
 @pytest.mark.slow
 def test_the_gap_is_the_time_until_the_switch(lab, gateway) -> None:
     phone = carried_by_telkomsel(lab, gateway)

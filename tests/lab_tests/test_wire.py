@@ -131,3 +131,81 @@ def test_no_packet_is_invented_or_overtakes(
     assert counters.offered == (
         counters.delivered + counters.lost + counters.queue_dropped
     )
+
+
+def test_a_gap_that_loses() -> None:
+    link = wire(delay_ms=10, gap_every_s=15.0, gap_min_s=0.2, gap_max_s=0.2)
+    for at_s, name in ((29.9, b"a"), (30.0, b"b"), (30.19, b"c"), (30.21, b"d")):
+        link.offer(name, at_s)
+    assert [packet for _, packet in arrivals(link)] == [b"a", b"d"]
+    assert link.counters.gap_lost == 2
+
+
+def test_a_gap_that_keeps() -> None:
+    link = wire(
+        delay_ms=10, gap_every_s=10.0, gap_min_s=1.5, gap_max_s=1.5, gap_keeps=True
+    )
+    link.offer(b"a", 20.2)
+    link.offer(b"b", 21.0)
+    link.offer(b"c", 21.6)
+    found = arrivals(link)
+    assert [packet for _, packet in found] == [b"a", b"b", b"c"]
+    assert [at_s for at_s, _ in found] == pytest.approx([21.51, 21.51, 21.61])
+    assert link.counters.gap_lost == 0
+
+
+@given(
+    st.floats(0, 1e6),
+    st.floats(1, 100),
+    st.floats(0, 0.99),
+    st.floats(0, 3),
+    st.integers(0, 5),
+)
+def test_gaps_are_as_long_as_they_say(now_s, every_s, spread, longest_s, seed) -> None:
+    shape = Shape(
+        gap_every_s=every_s,
+        gap_spread=spread,
+        gap_min_s=min(longest_s, every_s) / 2,
+        gap_max_s=min(longest_s, every_s),
+        gap_seed=seed,
+    )
+    end_s = shape.gap_end_s(now_s)
+    assert end_s == shape.gap_end_s(now_s)  # whoever asks, and how often
+    if end_s is not None:
+        assert now_s < end_s <= now_s + shape.gap_max_s + 1e-6
+
+
+def test_both_directions_of_one_radio_have_the_same_gaps() -> None:
+    gaps = {"gap_every_s": 60.0, "gap_min_s": 0.3, "gap_max_s": 2.0, "gap_spread": 0.9}
+    one, other = Shape(**gaps, gap_seed=1), Shape(**gaps, gap_seed=2)
+    instants = [number / 10 for number in range(6000)]
+    ends = {shape.gap_end_s(at_s) for shape in (one,) for at_s in instants} - {None}
+    assert 9 <= len(ends) <= 11
+    assert not ends & {other.gap_end_s(at_s) for at_s in instants}
+
+
+def test_a_radio_wakes_before_it_sends() -> None:
+    link = wire(delay_ms=10, wake_idle_s=10.0, wake_min_s=0.5, wake_max_s=0.5)
+    link.offer(b"a", 100.0)  # never used before: asleep
+    link.offer(b"b", 100.2)
+    assert [at_s for at_s, _ in arrivals(link, 105)] == pytest.approx([100.51, 100.51])
+    link.offer(b"c", 110.0)
+    assert [at_s for at_s, _ in arrivals(link, 120)] == pytest.approx([110.01])
+    link.offer(b"d", 120.0)
+    assert [at_s for at_s, _ in arrivals(link, 130)] == pytest.approx([120.51])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"gap_min_s": 2.0, "gap_max_s": 1.0},
+        {"gap_every_s": -1.0},
+        {"gap_spread": 1.0},
+        {"wake_min_s": -0.1},
+        {"wake_idle_s": -1.0},
+    ],
+    ids=str,
+)
+def test_a_radio_that_cannot_be_is_refused(wrong) -> None:
+    with pytest.raises(ValueError, match=r"gap|wake"):
+        Shape(**wrong)
