@@ -189,7 +189,7 @@ def _traffic(turn: Turn, event: TrafficSeen) -> None:
     traffic, came_in = turn.per[index].traffic.after(event, turn.now)
     turn.change(index, traffic=traffic)
     if came_in:
-        if turn.per[index].race is None or turn.per[index].health is Health.DOWN:
+        if turn.per[index].silent_since is None:
             race.heard(turn, index)
         turn.came_in(index)
     else:

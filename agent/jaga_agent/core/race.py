@@ -23,6 +23,7 @@ MIN_UNANSWERED_PACKETS = 2
 """One packet may be a keep-alive that wants no answer, if it opens no connection."""
 MIN_ASKED = 3
 """Connections asked for and none answered: one or two may be to hosts that are dead."""
+CONFIRMED_WITHIN_S = 2.0
 CALM_FACTOR = 3.0
 CALM_MEMORY_S = 10.0
 """A doubt so soon after the last calm is another of its kind."""
@@ -76,6 +77,9 @@ def remember_gap(turn: Turn, index: int, sent_at: Instant, rtt_s: float) -> None
     if per.ended_gap_s is None or per.ended_gap_at is None:
         return
     if sent_at < per.ended_gap_at:
+        return
+    if sent_at > per.ended_gap_at + CONFIRMED_WITHIN_S:
+        turn.change(index, ended_gap_s=None, ended_gap_at=None)
         return
     normal_s = max(0.3, 2 * (per.overall.srtt_s or 0.0))
     gaps = per.gaps
