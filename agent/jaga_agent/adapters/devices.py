@@ -31,14 +31,14 @@ class SysDevices:
     """`ports.Devices` on /proc and /sys, through files that stay open."""
 
     def __init__(self, devices: Iterable[str]) -> None:
-        self._files: dict[str, _CarrierFile] = {}
+        self._known: dict[str, tuple[tuple[int, bool], bytes, Device]] = {}
         self._wanted = {device.encode(): device for device in devices}
         try:
             self._totals = os.open(_TOTALS, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             msg = f"{_TOTALS}: {error.strerror}; is /proc mounted?"
             raise DevicesError(msg) from error
-        self._files = {device: _CarrierFile(device) for device in self._wanted.values()}
+        self._files = {name: _CarrierFile(name) for name in self._wanted.values()}
 
     def read(self) -> Mapping[str, Device]:
         """Return those devices that exist.
@@ -49,13 +49,30 @@ class SysDevices:
         """
         # The carrier first: what is put under an index then never belongs to the
         # device that had the name before.
-        carriers = {device: file.read() for device, file in self._files.items()}
+        carriers = [(name, file.read()) for name, file in self._files.items()]
         totals = self._read_totals()
-        return {
-            device: Device(index=seen[0], carrier=seen[1], counters=totals[device])
-            for device, seen in carriers.items()
-            if seen is not None and device in totals
-        }
+        seen = {}
+        for device, carrier in carriers:
+            if carrier is not None and device in totals:
+                seen[device] = self._device(device, carrier, totals[device])
+        return seen
+
+    def _device(self, device: str, carrier: tuple[int, bool], line: bytes) -> Device:
+        """Return the device, the very object of last time if nothing changed."""
+        known = self._known.get(device)
+        if known is not None and known[:2] == (carrier, line):
+            return known[2]
+        # net/core/net-procfs.c: 8 of received, then 8 of transmitted.
+        field = line.split()
+        counters = Counters(
+            rx_bytes=int(field[0]),
+            tx_bytes=int(field[8]),
+            rx_packets=int(field[1]),
+            tx_packets=int(field[9]),
+        )
+        seen = Device(index=carrier[0], carrier=carrier[1], counters=counters)
+        self._known[device] = carrier, line, seen
+        return seen
 
     def close(self) -> None:
         """Close every file."""
@@ -63,7 +80,7 @@ class SysDevices:
             file.close()
         os.close(self._totals)
 
-    def _read_totals(self) -> dict[str, Counters]:
+    def _read_totals(self) -> dict[str, bytes]:
         try:
             text = os.pread(self._totals, _READ_BYTES, 0)
         except OSError as error:
@@ -74,14 +91,7 @@ class SysDevices:
             name, _, numbers = line.partition(b":")
             device = self._wanted.get(name.strip())
             if device is not None:
-                # net/core/net-procfs.c: 8 of received, then 8 of transmitted.
-                field = numbers.split()
-                found[device] = Counters(
-                    rx_bytes=int(field[0]),
-                    tx_bytes=int(field[8]),
-                    rx_packets=int(field[1]),
-                    tx_packets=int(field[9]),
-                )
+                found[device] = numbers
         return found
 
 

@@ -104,7 +104,7 @@ class Sampling:
             if new is None:
                 continue
             old = self._seen.get(name)
-            moved = old is None or new.counters != old.counters
+            moved = new is not old and (old is None or new.counters != old.counters)
             if moved:
                 self._seen[name] = new
                 self._carried(name, new)
