@@ -17,6 +17,15 @@ class SendProbe:
 
 
 @dataclass(frozen=True, slots=True)
+class SendCheck:
+    """Ask a target for the real thing now, through the uplink's device."""
+
+    check_id: int
+    uplink: UplinkName
+    target: TargetName
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """What the engine held of one uplink when it decided."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from jaga_agent.core.model import UplinkName
 
@@ -42,6 +43,40 @@ class ProbeNotSent:
 
     probe_id: int
     reason: str
+
+
+class CheckVerdict(Enum):
+    """What became of a check of the real thing."""
+
+    OK = "ok"
+    DNS_FAILED = "dns-failed"
+    """No answer, a server failure, or an answer that cannot be true."""
+    REFUSED = "refused"
+    """TCP reset at connect."""
+    UNREACHABLE = "unreachable"
+    """An ICMP error."""
+    TIMEOUT = "timeout"
+    RESET = "reset"
+    """Connected, then reset or closed before the answer: quota, SNI block."""
+    CERTIFICATE = "certificate"
+    """Not the right server."""
+    REDIRECTED = "redirected"
+    """HTTP sends us to another host: a portal."""
+    UNEXPECTED = "unexpected"
+    """Status or body not as wanted."""
+    NOT_SENT = "not-sent"
+    """The kernel would not; says nothing of the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDone:
+    """A check ended, one way or the other."""
+
+    check_id: int
+    verdict: CheckVerdict
+    detail: str
+    wire_bytes: int
+    """IP bytes both ways."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,29 @@ class Failback(Enum):
     """Only away from an uplink that fails: for the counting hours."""
 
 
+class TargetKind(Enum):
+    """How a target is probed; the scheme of its URL."""
+
+    ICMP = "icmp"
+    UDP_ECHO = "udp-echo"
+    TCP = "tcp"
+    DNS = "dns"
+    TLS = "tls"
+    HTTP = "http"
+    HTTPS = "https"
+
+
+PULSE_KINDS = frozenset({TargetKind.ICMP, TargetKind.UDP_ECHO})
+"""One small packet and its echo: for heartbeats and races. The others are checks."""
+
+
+class Role(Enum):
+    """What a failing check means: the site's work, or a reference beside it."""
+
+    APP = "app"
+    REFERENCE = "reference"
+
+
 @dataclass(frozen=True, slots=True)
 class Uplink:
     """One provider's way out, as the core knows it."""
