@@ -1,4 +1,4 @@
-"""`jaga-agent`: run | check-config | status | replay.
+"""`jaga-agent`: run | check-config | check | status | replay.
 
 Expected errors are one clear line on standard error and exit status 1, never a
 traceback; wrong usage is exit status 2.
@@ -68,6 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(command=_check)
 
+    errand = commands.add_parser(
+        "check", help="ask each check target through each uplink once, and show it"
+    )
+    _add_config(errand)
+    errand.add_argument(
+        "--uplink", metavar="NAME", help="through this uplink only; default: all"
+    )
+    errand.set_defaults(command=_errand)
+
     status = commands.add_parser("status", help="show what the running agent knows")
     status.add_argument("--json", action="store_true", help="print it as one JSON line")
     status.add_argument(
@@ -131,6 +140,14 @@ def _check(arguments: argparse.Namespace) -> int:
     )
     print(f"uplinks, preferred first: {ways}")
     return 0
+
+
+def _errand(arguments: argparse.Namespace) -> int:
+    from jaga_agent import errand  # noqa: PLC0415 - late on purpose, see `_run`
+
+    outcomes = errand.run(arguments.config, arguments.uplink)
+    print(errand.table(outcomes))
+    return 0 if all(row.is_ok for row in outcomes) else 1
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jaga_agent import config as config_module
+from jaga_agent.adapters.checks import UplinkChecker
 from jaga_agent.adapters.clock import BoottimeClock
 from jaga_agent.adapters.conntrack import NetlinkConntrack
 from jaga_agent.adapters.control import StatusServer
@@ -106,6 +107,9 @@ async def _run(config: Config, config_hash: str) -> None:
                     clock=clock,
                 ),
                 make_prober=lambda listener: IcmpProber(listener, clock),
+                make_checker=lambda listener: UplinkChecker(
+                    listener, clock, config.resolvers
+                ),
                 make_broker=lambda listener, will: MqttBroker(
                     broker_settings(config), listener, will
                 ),
