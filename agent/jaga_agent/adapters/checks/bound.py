@@ -23,6 +23,7 @@ IP_RECVERR: Final = 11
 _EXTENDED_ERROR = struct.Struct("=IBBBxII")
 _FROM_ICMP = 2
 _SIOCGIFFLAGS = 0x8913
+_SIOCGIFADDR = 0x8915
 _IFF_UP = 0x1
 _IFF_RUNNING = 0x40
 
@@ -47,11 +48,6 @@ _VERDICTS = {
     errno.EPIPE: CheckVerdict.RESET,
     errno.ECONNABORTED: CheckVerdict.RESET,
     errno.ETIMEDOUT: CheckVerdict.TIMEOUT,
-}
-_NEVER_SENT = {
-    errno.ENETUNREACH: "no route: the device has no gateway",
-    errno.EHOSTUNREACH: "no route: the device has no gateway",
-    errno.EADDRNOTAVAIL: "the device has no address",
 }
 
 
@@ -80,17 +76,28 @@ def _idle_reason(sock: socket.socket, device: str) -> str | None:
     (flags,) = struct.unpack_from("H", fcntl.ioctl(sock, _SIOCGIFFLAGS, request), 16)
     if not flags & _IFF_UP:
         return f"{device} is down"
-    return None if flags & _IFF_RUNNING else f"{device} has no carrier"
+    if not flags & _IFF_RUNNING:
+        return f"{device} has no carrier"
+    try:
+        fcntl.ioctl(sock, _SIOCGIFADDR, request)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        # The kernel would send all the same, with another device's address.
+        return f"{device} has no IPv4 address"
+    return None
 
 
 def connect_now(sock: socket.socket, address: str, port: int) -> None:
     """Begin to connect (TCP) or fix the peer (UDP); raises CheckFailure.
 
-    What the kernel refuses on the spot was never on the wire: no route, no address.
+    What the kernel refuses on the spot was never on the wire. No route is no refusal:
+    with the device given, the kernel takes every address for a neighbour and asks ARP.
     """
     code = sock.connect_ex((address, port))
     if code not in {0, errno.EINPROGRESS}:
-        raise NotSent(_NEVER_SENT.get(code, os.strerror(code).lower()))
+        detail = f"the kernel would not send: {os.strerror(code).lower()}"
+        raise NotSent(detail)
 
 
 def failure(sock: socket.socket, device: str, error: OSError) -> CheckFailure:
@@ -125,6 +132,9 @@ def _icmp_sender(sock: socket.socket) -> str | None:
         _, origin, icmp_type, code, _, _ = _EXTENDED_ERROR.unpack_from(content)
         if origin == _FROM_ICMP:
             router = socket.inet_ntoa(content[_EXTENDED_ERROR.size + 4 :][:4])
+            if router == sock.getsockname()[0]:
+                # Our own kernel, after three unanswered requests.
+                return "the next hop does not answer ARP"
             return f"ICMP {icmp_type}/{code} from {router}"
     return None
 

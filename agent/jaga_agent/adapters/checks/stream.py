@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RECEIVE_BYTES: Final = 16384
+RECEIVE_BYTES: Final = 4096
 
 # struct tcp_info (linux/tcp.h): the kernel only ever adds at its end.
 _TCP_INFO_BYTES = 232
@@ -45,7 +45,7 @@ _CONNECTED = frozenset({1, 4, 5, 8})
 
 # So that it cannot leave what it did not ask for to be paid: a server fills the window
 # whether or not we read on. The kernel doubles the value for its own book-keeping.
-_SMALL_WINDOW_BYTES = 8192
+_SMALL_WINDOW_BYTES = 4096
 
 
 class Stream:
