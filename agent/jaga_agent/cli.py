@@ -26,7 +26,7 @@ SOCKET_PATH: Final = Path("/run/jaga/agent.sock")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = _parser().parse_args(argv)
-    if arguments.command in (_status, _replay):
+    if arguments.command in (_status, _replay, _errand):
         # `status | head` must end quietly. Never for `run`: a broken connection would
         # kill the guard.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -124,11 +124,12 @@ def _check(arguments: argparse.Namespace) -> int:
             )
         if missing:
             return 1
-    for key in ("ca", "cert", "key"):
-        file = getattr(loaded.mqtt, key)
+    files = {f"mqtt.{key}": getattr(loaded.mqtt, key) for key in ("ca", "cert", "key")}
+    files |= {f"target[{n}].ca": t.ca for n, t in enumerate(loaded.target, 1)}
+    for key, file in files.items():
         if file is not None and not Path(file).is_file():
             print(
-                f"jaga-agent: {arguments.config}: mqtt.{key}: there is no file {file}; "
+                f"jaga-agent: {arguments.config}: {key}: there is no file {file}; "
                 "copy it there, or mend the path",
                 file=sys.stderr,
             )

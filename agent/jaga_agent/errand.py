@@ -105,7 +105,7 @@ def table(rows: Sequence[Row]) -> str:
         (
             f"{row.uplink} ({row.device})",
             row.target,
-            row.outcome.verdict.value if row.is_ok else _loud(row.outcome),
+            _verdict(row),
             *_phases(row.outcome.phases),
             str(row.outcome.wire_bytes),
         )
@@ -130,8 +130,10 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _loud(outcome: Checked) -> str:
-    return outcome.verdict.value.upper()
+def _verdict(row: Row) -> str:
+    """Return the verdict; a bad one catches the eye."""
+    said = row.outcome.verdict.value
+    return said if row.is_ok else said.upper()
 
 
 def _phases(phases: Phases) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +12,7 @@ from jaga_agent.adapters.checks import Caps, UplinkChecker
 from jaga_agent.adapters.fakes import FakeClock
 from support.certificates import Authority
 from support.far_side import OK, FarSide, dns_answer
+from support.waiting import until
 
 pytestmark = pytest.mark.netns
 
@@ -602,5 +604,104 @@ def test_a_day_of_checks_is_within_its_budget(site, far, cert):
         + 86 * again["sirekap"]
         + 38 * again["collector"]
     )
-    print(f"whole {first}, resumed {again}, a day {day} bytes")
+    assert again["sirekap"] < first["sirekap"] < 8000
     assert day <= DAY_BYTES, (first, again, day)
+
+
+# ---- a broker that wants a client's certificate
+
+
+@pytest.fixture
+def broker(wire, authority, cert, tmp_path):
+    file = tmp_path / "mosquitto.conf"
+    file.write_text(
+        f"listener 8883 {HOST}\ncafile {authority.root}\ncertfile {cert.chain}\n"
+        f"keyfile {cert.key}\nrequire_certificate true\nuser root\n"
+    )
+    process = subprocess.Popen(
+        ["ip", "netns", "exec", wire.there, "mosquitto", "-c", file],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        listening = ["ip", "netns", "exec", wire.there, "ss", "-Hltn", "sport 8883"]
+        until(lambda: subprocess.check_output(listening), "Mosquitto listens")
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.usefixtures("broker")
+def test_a_broker_that_wants_a_certificate_of_us_is_reached(site, far):
+    far.dns(RESOLVERS[0][0], {NAME: HOST})
+    target = site.target(f"tls://{NAME}:8883")
+    outcomes = site.check(("wan0", target), ("wan0", target))
+    assert [(verdict(o), o.detail) for o in outcomes] == [("ok", "TLSv1.3")] * 2
+
+
+# ---- the technician's command
+
+
+def command(wire, config, *more):
+    there = ["ip", "netns", "exec", wire.here, sys.executable, "-m", "jaga_agent"]
+    return subprocess.run(
+        [*there, "check", "--config", config, *more],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def agent_toml(tmp_path, authority):
+    path = tmp_path / "agent.toml"
+    path.write_text(
+        '[site]\nid = "tps-1"\n[mqtt]\nhost = "x"\ntls = false\n'
+        '[[uplink]]\nname = "telkomsel"\ndevice = "wan0"\n'
+        '[[uplink]]\nname = "fibre"\ndevice = "wan1"\n'
+        f'[[target]]\nname = "sirekap"\nurl = "https://{NAME}/"\n'
+        f'ca = "{authority.root}"\n'
+        '[[target]]\nname = "dns"\nurl = "dns://192.0.2.53/kpu.go.id"\n'
+    )
+    return path
+
+
+@pytest.mark.slow
+def test_the_command_shows_each_target_through_each_uplink(
+    site, wire, far, cert, agent_toml
+):
+    everything(far, cert)
+    ran = command(wire, agent_toml)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    head, *lines = ran.stdout.splitlines()
+    assert head.split() == [
+        *("uplink", "target", "verdict"),
+        *("DNS", "connect", "TLS", "answer", "bytes"),
+    ]
+    assert [line.split()[:4] for line in lines if not line.startswith(" ")] == [
+        ["telkomsel", "(wan0)", "sirekap", "ok"],
+        ["telkomsel", "(wan0)", "dns", "ok"],
+        ["fibre", "(wan1)", "sirekap", "ok"],
+        ["fibre", "(wan1)", "dns", "ok"],
+    ]
+    site.rule(f'iifname "far0" {RESET_AFTER_HELLO}')
+    ran = command(wire, agent_toml)
+    assert ran.returncode == 1
+    assert "telkomsel (wan0)  sirekap  RESET" in ran.stdout
+    assert "fibre (wan1)      sirekap  ok" in ran.stdout
+    ran = command(wire, agent_toml, "--uplink", "fibre")
+    assert ran.returncode == 0
+    assert "telkomsel" not in ran.stdout
+
+
+def test_the_command_s_advice(wire, agent_toml):
+    ran = command(wire, agent_toml, "--uplink", "indosat")
+    assert ran.returncode == 1
+    assert ran.stderr.endswith("no uplink `indosat`; name one of: telkomsel, fibre\n")
+    text = agent_toml.read_text()
+    agent_toml.write_text(text[: text.index("[[target]]")])
+    ran = command(wire, agent_toml)
+    assert ran.returncode == 1
+    assert "no target to check; add one: [[target]]" in ran.stderr

@@ -98,6 +98,10 @@ class TlsStream:
         host: str,
         session: ssl.SSLSession | None,
     ) -> None:
+        self.version = ""
+        """The protocol, e.g. "TLSv1.3"; "" before the handshake is done."""
+        self.resumed = False
+        """Whether an earlier session was taken up."""
         self._stream = stream
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -115,19 +119,12 @@ class TlsStream:
         by_number = self.version != "TLSv1.3" and bool(session.id)
         return session if session.has_ticket or by_number else None
 
-    @property
-    def resumed(self) -> bool:
-        """Whether an earlier session was taken up."""
-        return bool(self._tls.session_reused)
-
-    @property
-    def version(self) -> str:
-        """The protocol, e.g. "TLSv1.3"."""
-        return self._tls.version() or ""
-
     async def handshake(self, phase: Phase) -> None:
         """Shake hands; raises CheckFailure."""
         await self._turn(self._tls.do_handshake, phase)
+        # Asked now: after the other side's alert OpenSSL does not tell them any more.
+        self.version = self._tls.version() or ""
+        self.resumed = bool(self._tls.session_reused)
 
     async def send(self, content: bytes, phase: Phase) -> None:
         """Send all; raises CheckFailure."""
