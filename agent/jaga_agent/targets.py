@@ -74,6 +74,11 @@ class ProbeTarget:
         return self.kind in PULSE_KINDS
 
     @property
+    def address(self) -> str:
+        """What a prober takes: "host" where there are no ports, else "host:port"."""
+        return self.host if self.port is None else f"{self.host}:{self.port}"
+
+    @property
     def is_literal(self) -> bool:
         """Whether the host is an address, so that nothing must be resolved."""
         return _address(self.host) is not None

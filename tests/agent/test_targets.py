@@ -108,3 +108,8 @@ def test_pulses_and_checks():
     assert not targets.parse("x", "tcp://a.example:7").is_pulse
     assert targets.parse("x", "tcp://10.0.0.1:7").is_literal
     assert not targets.parse("x", "tcp://a.example:7").is_literal
+
+
+def test_what_a_prober_takes():
+    assert targets.parse("x", "icmp://1.1.1.1").address == "1.1.1.1"
+    assert targets.parse("x", "udp-echo://10.0.0.1:7").address == "10.0.0.1:7"

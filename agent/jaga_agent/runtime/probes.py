@@ -25,7 +25,7 @@ class Probes:
         self._clock = doors.clock
         self._driver = driver
         self._devices = config.devices
-        self._addresses = {t.name: t.host for t in config.pulse_targets}
+        self._addresses = {t.name: t.address for t in config.pulse_targets}
         self._tally = Tally(tuple(self._devices), config.policy.lost_after_s)
         self._prober = doors.make_prober(self)
 
