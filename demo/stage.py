@@ -20,7 +20,7 @@ import httpx
 from jaga_server import site_list
 from lab import Lab
 from lab.namespace import end, popen
-from lab.topology import BROKER, PING_TARGETS, UPLINKS
+from lab.topology import BROKER, PING_TARGETS, SIREKAP, SIREKAP_PORT, UPLINKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,6 +224,10 @@ def agent_config(site: str, home: Path, hold_down_s: tuple[float, float]) -> str
     targets = "".join(
         f'[[target]]\nname = "target-{n}"\nurl = "icmp://{address}"\n\n'
         for n, address in enumerate(PING_TARGETS, 1)
+    )
+    targets += (
+        f'[[target]]\nname = "sirekap"\nurl = "tcp://{SIREKAP}:{SIREKAP_PORT}"\n'
+        'role = "app"\n\n'
     )
     return (
         f'[site]\nid = "{site}"\nregion = "{REGION}"\nmode = "polling-day"\n\n'

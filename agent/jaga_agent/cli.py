@@ -1,4 +1,4 @@
-"""`jaga-agent`: run | check-config | status | quota | replay.
+"""`jaga-agent`: run | check-config | check | status | quota | replay.
 
 Expected errors are one clear line on standard error and exit status 1, never a
 traceback; wrong usage is exit status 2.
@@ -26,7 +26,7 @@ SOCKET_PATH: Final = Path("/run/jaga/agent.sock")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = _parser().parse_args(argv)
-    if arguments.command in (_status, _quota, _replay):
+    if arguments.command in (_status, _quota, _replay, _errand):
         # `status | head` must end quietly. Never for `run`: a broken connection would
         # kill the guard.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -67,6 +67,15 @@ def _parser() -> argparse.ArgumentParser:
         help="do not look for the devices on this machine",
     )
     check.set_defaults(command=_check)
+
+    errand = commands.add_parser(
+        "check", help="ask each check target through each uplink once, and show it"
+    )
+    _add_config(errand)
+    errand.add_argument(
+        "--uplink", metavar="NAME", help="through this uplink only; default: all"
+    )
+    errand.set_defaults(command=_errand)
 
     status = commands.add_parser("status", help="show what the running agent knows")
     status.add_argument("--json", action="store_true", help="print it as one JSON line")
@@ -132,11 +141,12 @@ def _check(arguments: argparse.Namespace) -> int:
             )
         if missing:
             return 1
-    for key in ("ca", "cert", "key"):
-        file = getattr(loaded.mqtt, key)
+    files = {f"mqtt.{key}": getattr(loaded.mqtt, key) for key in ("ca", "cert", "key")}
+    files |= {f"target[{n}].ca": t.ca for n, t in enumerate(loaded.target, 1)}
+    for key, file in files.items():
         if file is not None and not Path(file).is_file():
             print(
-                f"jaga-agent: {arguments.config}: mqtt.{key}: there is no file {file}; "
+                f"jaga-agent: {arguments.config}: {key}: there is no file {file}; "
                 "copy it there, or mend the path",
                 file=sys.stderr,
             )
@@ -148,6 +158,14 @@ def _check(arguments: argparse.Namespace) -> int:
     )
     print(f"uplinks, preferred first: {ways}")
     return 0
+
+
+def _errand(arguments: argparse.Namespace) -> int:
+    from jaga_agent import errand  # noqa: PLC0415 - late on purpose, see `_run`
+
+    outcomes = errand.run(arguments.config, arguments.uplink)
+    print(errand.table(outcomes))
+    return 0 if all(row.is_ok for row in outcomes) else 1
 
 
 def _status(arguments: argparse.Namespace) -> int:

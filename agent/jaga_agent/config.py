@@ -7,16 +7,27 @@ wrong types and contradictions raise ConfigError with file, line, key and fix.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from jaga_agent import strict_toml
-from jaga_agent.core.model import Failback, Mode, Policy, TargetName, Uplink, UplinkName
+from jaga_agent import strict_toml, targets
+from jaga_agent.core import governor
+from jaga_agent.core.cost import PULSES
+from jaga_agent.core.model import (
+    Access,
+    Check,
+    Failback,
+    Mode,
+    Policy,
+    Role,
+    TargetKind,
+    Uplink,
+    UplinkName,
+)
 from jaga_agent.errors import ConfigError
-from jaga_agent.strict_toml import Port, Secret
+from jaga_agent.strict_toml import Port, Secret, Text
 from jaga_agent.wire.topics import Region, SiteId
 
 if TYPE_CHECKING:
@@ -24,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jaga_agent.strict_toml import Fault
+    from jaga_agent.targets import ProbeTarget
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Word = Annotated[
@@ -52,6 +64,9 @@ DEFAULT_TARGETS = (
 )
 """Three anycast services of three operators: one alone may rate-limit or fail."""
 
+DEFAULT_RESOLVERS = (("1.1.1.1", 53), ("8.8.8.8", 53), ("9.9.9.9", 53))
+"""Asked for the checks' names, through the uplink that is checked."""
+
 
 class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: SiteId
@@ -66,6 +81,8 @@ class UplinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """As in the site list; the name, if left out."""
     preference: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
     """Lower first; the place in the file, if left out."""
+    access: Access = Access.LEARN
+    """How it falls silent for a moment, if that is known; else it is learnt."""
     metered: bool = False
     quota_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
     quota_since: (
@@ -84,7 +101,27 @@ class UplinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Word
     url: str
-    role: Literal["app", "reference"] = "reference"
+    role: Role = Role.REFERENCE
+    expect_status: tuple[Annotated[int, msgspec.Meta(ge=100, le=599)], ...] = ()
+    """http, https: empty is 200 to 399 without leaving the host."""
+    expect_text: Annotated[Text, msgspec.Meta(max_length=256)] | None = None
+    """http, https: must stand in the first 4 KiB of the body."""
+    ca: Text | None = None
+    """tls, https: file; the system's store, if left out."""
+    interval_s: Annotated[float, msgspec.Meta(ge=1)] | None = None
+    """Checks only; 900, if left out."""
+
+    def parsed(self) -> ProbeTarget:
+        """Return what the URL names; raises ValueError with the fix."""
+        return targets.parse(
+            self.name,
+            self.url,
+            self.role,
+            expect_status=self.expect_status,
+            expect_text=self.expect_text,
+            ca=self.ca,
+            interval_s=self.interval_s,
+        )
 
 
 class Lan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,7 +157,8 @@ class StateTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Decide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    probe_interval_s: Positive = 13.0
+    probe_interval_s: Positive | None = None
+    """None: what the stage's allowance pays for."""
     recovery_interval_s: Positive = 2.0
     hold_down_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     hold_down_cap_s: Annotated[float, msgspec.Meta(ge=0)] = 900.0
@@ -163,9 +201,43 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {UplinkName(u.name): u.device for u in self.by_preference}
 
     @property
-    def targets(self) -> tuple[Target, ...]:
-        """The targets, as said or the defaults."""
-        return self.target or tuple(Target(n, u) for n, u in DEFAULT_TARGETS)
+    def pulse_targets(self) -> tuple[ProbeTarget, ...]:
+        """The targets of heartbeats and races: as said, or the defaults."""
+        said = [target.parsed() for target in self.target]
+        pulses = tuple(target for target in said if target.is_pulse)
+        if pulses:
+            return pulses
+        taken = {target.name for target in said}
+        return tuple(
+            # A check may have the name: its address tells it apart.
+            targets.parse(url.partition("://")[2] if name in taken else name, url)
+            for name, url in DEFAULT_TARGETS
+        )
+
+    @property
+    def check_targets(self) -> tuple[ProbeTarget, ...]:
+        """The targets that are asked for the real thing, rarely."""
+        said = (target.parsed() for target in self.target)
+        return tuple(target for target in said if not target.is_pulse)
+
+    @property
+    def resolvers(self) -> tuple[tuple[str, int], ...]:
+        """Who is asked for the checks' names: the `dns` targets, or the defaults."""
+        said = {
+            (target.host, target.port or 53): None
+            for target in self.check_targets
+            if target.kind is TargetKind.DNS
+        }
+        return tuple(said) or DEFAULT_RESOLVERS
+
+    @property
+    def probe_interval_s(self) -> float:
+        """Between an idle uplink's heartbeat probes: as said, or within the allowance."""
+        if self.decide.probe_interval_s is not None:
+            return self.decide.probe_interval_s
+        costs = [PULSES[target.kind.value].both_bytes for target in self.pulse_targets]
+        allowance_bytes = governor.ALLOWANCE_BYTES[self.site.mode]
+        return governor.probe_interval_s(max(costs), allowance_bytes)
 
     @property
     def policy(self) -> Policy:
@@ -173,11 +245,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         decide = self.decide
         return Policy(
             uplinks=tuple(
-                Uplink(UplinkName(u.name), self.preference_of(u))
+                Uplink(
+                    UplinkName(u.name),
+                    self.preference_of(u),
+                    u.access,
+                    quota_bytes(u) if u.metered else None,
+                )
                 for u in self.by_preference
             ),
-            targets=tuple(TargetName(t.name) for t in self.targets),
-            probe_interval_s=decide.probe_interval_s,
+            targets=tuple(target.name for target in self.pulse_targets),
+            checks=tuple(
+                Check(target.name, target.kind, target.role, target.interval_s)
+                for target in self.check_targets
+            ),
+            probe_interval_s=self.probe_interval_s,
+            allowance_bytes=governor.ALLOWANCE_BYTES[self.site.mode],
             recovery_interval_s=decide.recovery_interval_s,
             hold_down_s=decide.hold_down_s,
             hold_down_cap_s=decide.hold_down_cap_s,
@@ -196,22 +278,6 @@ def quota_since_ms(uplink: UplinkTable) -> int | None:
     """Return when the uplink's package began, in Unix milliseconds."""
     since = uplink.quota_since
     return None if since is None else round(since.timestamp() * 1000)
-
-
-def target_address(target: Target) -> str:
-    """Return the literal address of an `icmp://` target; raises ValueError."""
-    scheme, _, rest = target.url.partition("://")
-    if scheme != "icmp":
-        msg = f"`{target.url}`: this version probes icmp://ADDRESS only"
-        raise ValueError(msg)
-    try:
-        return str(ipaddress.IPv4Address(rest.rstrip("/")))
-    except ValueError as error:
-        msg = (
-            f"`{target.url}`: want icmp:// and an IPv4 address: a name would be "
-            "resolved through one provider and blamed on another"
-        )
-        raise ValueError(msg) from error
 
 
 def load(path: Path) -> tuple[Config, str]:
@@ -233,13 +299,30 @@ def _contradictions(config: Config) -> Iterator[Fault]:
     yield from _twice("uplink", "device", [u.device for u in config.uplink])
     yield from _twice("target", "name", [t.name for t in config.target])
     for index, target in enumerate(config.target):
-        try:
-            target_address(target)
-        except ValueError as error:
-            yield ("target", index, "url"), str(error)
+        yield from _target(index, target)
     for device in set(config.lan.devices) & {u.device for u in config.uplink}:
         yield ("lan", "devices"), f"`{device}` is an uplink's device too; name one only"
     yield from _tls(config.mqtt)
+
+
+def _target(index: int, target: Target) -> Iterator[Fault]:
+    try:
+        parsed = target.parsed()
+    except ValueError as error:
+        yield ("target", index, "url"), str(error)
+        return
+    kind = parsed.kind
+    if parsed.is_pulse and target.interval_s is not None:
+        problem = f"{kind.value} goes by decide.probe_interval_s; leave it out here"
+        yield ("target", index, "interval_s"), problem
+    if kind not in {TargetKind.TLS, TargetKind.HTTPS} and target.ca is not None:
+        problem = f"{kind.value} checks no certificate; leave it out, or use https://"
+        yield ("target", index, "ca"), problem
+    if kind not in {TargetKind.HTTP, TargetKind.HTTPS}:
+        for key in ("expect_status", "expect_text"):
+            if getattr(target, key):
+                problem = f"{kind.value} has no answer to read; use http:// or https://"
+                yield ("target", index, key), problem
 
 
 def _twice(table: str, key: str, values: list[str]) -> Iterator[Fault]:

@@ -15,10 +15,12 @@ from jaga_agent.core.routes import Link as Link  # noqa: PLC0414, TC001  re-expo
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
+    from jaga_agent.core.events import CheckVerdict
     from jaga_agent.core.firewall import Ruleset
     from jaga_agent.core.model import Instant, UplinkName
     from jaga_agent.core.routes import RoutingState, RoutingStep
     from jaga_agent.core.usage import Usage
+    from jaga_agent.targets import ProbeTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,58 @@ class Prober(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """How long each part of a check took, in seconds; None: not needed, not reached.
+
+    Resolution is never inside a connection's time.
+    """
+
+    dns_s: float | None = None
+    """To the first usable answer; None also if resolution failed."""
+    connect_s: float | None = None
+    """From the TCP SYN to the SYN/ACK: one round trip."""
+    tls_s: float | None = None
+    """The TLS handshake, certificate judged."""
+    first_byte_s: float | None = None
+    """From the HTTP request sent to the answer's first byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What became of one check."""
+
+    verdict: CheckVerdict
+    detail: str
+    """One line for the technician; "" when there is nothing to say."""
+    phases: Phases
+    wire_bytes: int
+    """IP bytes both ways, headers included: what a provider's meter counts."""
+
+
+class CheckListener(Protocol):
+    """Where the checker tells what became of a check."""
+
+    def checked(self, check_id: int, outcome: Checked) -> None:
+        """Tell the outcome, once for each check; on the event loop, never from `send`."""
+        ...
+
+
+class Checker(Protocol):
+    """Asks targets for the real thing, each time through one device."""
+
+    def send(self, check_id: int, device: str, target: ProbeTarget) -> None:
+        """Begin a check of a target that is no pulse. Never raises.
+
+        The outcome comes within the sum of the phases' caps (`Caps` of the adapter).
+        """
+        ...
+
+    def close(self) -> None:
+        """Drop the checks under way; nothing more is told."""
+        ...
 
 
 class KernelEvent(Enum):

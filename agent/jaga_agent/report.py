@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ReportGap,
         ReportHealth,
         ReportTarget,
+        ReportThrift,
         SelectUplink,
     )
     from jaga_agent.core.model import UplinkName
@@ -176,6 +177,17 @@ def busy(stamp: Stamp, action: ReportBusy) -> wire.Event:
         uplink=action.uplink,
         old=state[not action.busy],
         new=state[action.busy],
+    )
+
+
+def thrift(stamp: Stamp, action: ReportThrift) -> wire.Event:
+    """Return the event of the governor's new level."""
+    return _event(
+        stamp,
+        "thrift",
+        str(action.reason),
+        uplink=action.uplink,
+        new=action.level.name.lower().replace("_", "-"),
     )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from jaga_agent import config as config_module
 from jaga_agent import quota
+from jaga_agent.adapters.checks import UplinkChecker
 from jaga_agent.adapters.clock import BoottimeClock
 from jaga_agent.adapters.conntrack import NetlinkConntrack
 from jaga_agent.adapters.control import StatusServer
@@ -126,6 +127,9 @@ async def _run(config: Config, config_hash: str) -> None:
                     clock=clock,
                 ),
                 make_prober=lambda listener: IcmpProber(listener, clock),
+                make_checker=lambda listener: UplinkChecker(
+                    listener, clock, config.resolvers
+                ),
                 make_broker=lambda listener, will: MqttBroker(
                     broker_settings(config), listener, will
                 ),

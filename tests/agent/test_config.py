@@ -3,7 +3,7 @@
 import pytest
 
 from jaga_agent import config
-from jaga_agent.core.model import Failback, Mode
+from jaga_agent.core.model import Failback, Mode, Role, TargetKind
 from jaga_agent.errors import ConfigError
 
 GOOD = """\
@@ -83,13 +83,43 @@ WRONG = {
         "[mqtt]",
         '[[target]]\nname = "x"\nurl = "gopher://1.1.1.1"\n[mqtt]',
         15,
-        "this version probes icmp://ADDRESS only",
+        "begin it with one of icmp://, udp-echo://, tcp://, dns://",
     ),
     "target by name": (
         "[mqtt]",
         '[[target]]\nname = "x"\nurl = "icmp://example.org"\n[mqtt]',
         15,
         "resolved through one provider and blamed on another",
+    ),
+    "check's interval on a pulse": (
+        "[mqtt]",
+        '[[target]]\nname = "x"\nurl = "icmp://1.1.1.1"\ninterval_s = 9\n[mqtt]',
+        16,
+        "target[1].interval_s: icmp goes by decide.probe_interval_s",
+    ),
+    "CA where nothing is encrypted": (
+        "[mqtt]",
+        '[[target]]\nname = "x"\nurl = "http://a.example"\nca = "x"\n[mqtt]',
+        16,
+        "target[1].ca: http checks no certificate; leave it out, or use https://",
+    ),
+    "text of what has none": (
+        "[mqtt]",
+        '[[target]]\nname = "x"\nurl = "tls://a.example:1"\nexpect_text = "x"\n[mqtt]',
+        16,
+        "target[1].expect_text: tls has no answer to read",
+    ),
+    "no such status": (
+        "[mqtt]",
+        '[[target]]\nname = "x"\nurl = "http://a.example"\nexpect_status = [99]\n[mqtt]',
+        16,
+        "target[1].expect_status: [99] will not do; want a list, each a whole number",
+    ),
+    "no such role": (
+        "[mqtt]",
+        '[[target]]\nname = "x"\nurl = "http://a.example"\nrole = "boss"\n[mqtt]',
+        16,
+        'target[1].role: "boss" will not do; want one of "app", "reference"',
     ),
     "unknown mode": (
         "[[uplink]]",
@@ -151,10 +181,52 @@ def test_defaults_are_sound(tmp_path):
     loaded = load(tmp_path, GOOD)
     assert loaded.site.region == "6408"
     assert loaded.site.mode is Mode.POLLING_DAY
-    assert len(loaded.targets) == 3
+    assert [(t.name, t.host) for t in loaded.pulse_targets] == [
+        ("cloudflare", "1.1.1.1"),
+        ("google", "8.8.8.8"),
+        ("quad9", "9.9.9.9"),
+    ]
+    assert loaded.policy.targets == ("cloudflare", "google", "quad9")
+    assert loaded.check_targets == ()
+    assert loaded.resolvers == config.DEFAULT_RESOLVERS
     assert loaded.decide.failback is Failback.AFTER_HOLD_DOWN
-    for target in loaded.targets:
-        assert config.target_address(target)
+
+
+SIREKAP = """
+[[target]]
+name = "google"
+url = "https://sirekap-web.kpu.go.id/"
+role = "app"
+expect_status = [200, 204]
+expect_text = "Sirekap"
+ca = "/etc/jaga/sirekap-ca.crt"
+interval_s = 1800
+
+[[target]]
+name = "dns"
+url = "dns://8.8.4.4/kpu.go.id"
+"""
+
+
+def test_without_a_pulse_target_the_defaults_are_used_beside_the_checks(tmp_path):
+    loaded = load(tmp_path, GOOD + SIREKAP)
+    assert loaded.policy.targets == ("cloudflare", "8.8.8.8", "quad9")
+    sirekap, dns = loaded.check_targets
+    assert (sirekap.host, sirekap.port, sirekap.path) == (
+        "sirekap-web.kpu.go.id",
+        443,
+        "/",
+    )
+    assert (sirekap.kind, sirekap.role) == (TargetKind.HTTPS, Role.APP)
+    assert (sirekap.expect_status, sirekap.expect_text) == ((200, 204), "Sirekap")
+    assert (sirekap.ca, sirekap.interval_s) == ("/etc/jaga/sirekap-ca.crt", 1800)
+    assert (dns.query_name, dns.interval_s) == ("kpu.go.id", 900)
+    assert loaded.resolvers == (("8.8.4.4", 53),)
+
+
+def test_with_one_pulse_target_there_are_no_others(tmp_path):
+    own = '[[target]]\nname = "own"\nurl = "udp-echo://collector.example:7007"\n'
+    assert load(tmp_path, GOOD + SIREKAP + own).policy.targets == ("own",)
 
 
 def test_uplinks_are_ranked_by_preference_then_by_place(tmp_path):

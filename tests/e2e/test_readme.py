@@ -33,6 +33,7 @@ PROGRAMS = [line for line in COMMANDS if not line.startswith("make ")]
 # What a program's command is expected to do, and a piece of what it says.
 ENDS = {
     "jaga-agent check-config --config /etc/jaga/agent.toml": "right (hash",
+    "jaga-agent check --config /etc/jaga/agent.toml": "telkomsel (wan0)     sirekap  ok",
     "jaga-agent status": "The site uses telkomsel (wan0): OK",
     "jaga-agent status --json": '"active": "telkomsel"',
     "jaga-agent quota --config /etc/jaga/agent.toml": "counted since",

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from sim.phone import Phone
     from traces.behaviour import Behaviour
 
-SAMPLE_BUSY_S, SAMPLE_IDLE_S, BUSY_FOR_S = 0.05, 0.5, 5.0
-"""As in jaga_agent.runtime.heartbeats."""
-PROBE_BYTES = 36
-"""IPv4 20, ICMP 8, nonce 8."""
+SAMPLE_BUSY_S, SAMPLE_IDLE_S, BUSY_FOR_S = 0.05, 0.2, 5.0
+"""As in jaga_agent.runtime.sampling."""
+PROBE_BYTES = 32
+"""IPv4 20, ICMP 8, nonce 4."""
 FULL_QUEUE_LOSS_RATIO = 0.05
 RECOVERED_WITHIN_S = 3.0
 """A move away from an uplink that works again so soon was needless: less than a reply
@@ -187,12 +187,17 @@ class RadioWorld(World):
         changed, self._changed = self._changed, set()
         if active in changed:
             per = self.state.of(active)
-            if self.counters[active].tx_packets != (per.tx_packets or 0):
+            if self.counters[active].tx_packets != (per.traffic.tx_packets or 0):
                 self._last_sent_at = self.now
         for name in self.roads:
-            if name in changed or self.state.of(name).unanswered_since is not None:
+            if (
+                name in changed
+                or self.state.of(name).traffic.unanswered_since is not None
+            ):
                 self._feed_counters(name)
-        open_questions = any(p.unanswered_since is not None for p in self.state.per)
+        open_questions = any(
+            p.traffic.unanswered_since is not None for p in self.state.per
+        )
         if self._sampling_at is None and (changed or open_questions):
             self._sample_after(SAMPLE_BUSY_S if self._busy() else SAMPLE_IDLE_S)
 

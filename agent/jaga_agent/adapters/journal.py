@@ -50,6 +50,7 @@ _ACTIONS: Final = {
         actions_module.ReportTarget,
         actions_module.ReportCheck,
         actions_module.ReportBusy,
+        actions_module.ReportThrift,
         actions_module.ReportGap,
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jaga_agent.core.governor import Level
 from jaga_agent.core.model import Health, TargetName, UplinkName
 from jaga_agent.core.reason import Reason
 
@@ -96,6 +97,15 @@ class ReportBusy:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportThrift:
+    """The governor measures an uplink less, or as usual again."""
+
+    uplink: UplinkName
+    level: Level
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class ReportGap:
     """The first packet came in by the new uplink: how long the site was cut."""
 
@@ -112,5 +122,6 @@ Action = (
     | ReportTarget
     | ReportCheck
     | ReportBusy
+    | ReportThrift
     | ReportGap
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jaga_agent.core.actions import ReportCheck
 from jaga_agent.core.events import CheckVerdict
+from jaga_agent.core.governor import factors
 from jaga_agent.core.model import Health, Instant, Role
 from jaga_agent.core.reason import Reason, because
 from jaga_agent.core.state import USABLE, CheckState, State, UplinkState
@@ -170,13 +171,19 @@ def _works(turn: Turn, index: int, at: int) -> None:
         ended_at=turn.now,
         failing_since=None,
         recheck_s=0.0,
-        due_at=Instant(turn.now + check.interval_s),
+        due_at=_next_at(turn, index, check.interval_s),
     )
     turn.target_answers(check.target)
     faults = tuple(f for f in per.faults if f[0] != check.target)
     if faults != per.faults:
         turn.change(index, faults=faults, last_probe_at=None, check_calm_s=0.0)
     _judge(turn, at)
+
+
+def _next_at(turn: Turn, index: int, interval_s: float) -> Instant:
+    """Return when the next check at leisure is due; never, for an uplink at its last."""
+    factor = factors(turn.per[index].thrift)[1]
+    return Instant(float("inf") if factor is None else turn.now + interval_s * factor)
 
 
 def _seek(turn: Turn, index: int, at: int) -> None:

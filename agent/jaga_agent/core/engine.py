@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from jaga_agent.core import checks, choice, pace, race
+from jaga_agent.core import checks, choice, governor, pace, race
+from jaga_agent.core.actions import ReportThrift
 from jaga_agent.core.events import (
     CheckDone,
     Event,
@@ -69,7 +70,9 @@ def step(  # noqa: C901 - one case for each kind of event, nothing else
             _traffic(turn, event)
         case FlowsSeen():
             _flows(turn, event)
-        case UsageSeen() | Tick():
+        case UsageSeen():
+            _usage(turn, event)
+        case Tick():
             pass
         case _:
             assert_never(event)
@@ -201,6 +204,23 @@ def _flows(turn: Turn, event: FlowsSeen) -> None:
     turn.change(index, flows=turn.per[index].flows.after(event, turn.now))
     race.suspect_flows(turn, index)
     checks.suspect(turn, index)
+
+
+def _usage(turn: Turn, event: UsageSeen) -> None:
+    index = turn.index(event.uplink)
+    before = turn.per[index].thrift
+    plan = governor.plan(
+        governor.Spending(
+            event.used_bytes,
+            turn.policy.uplinks[index].quota_bytes,
+            event.probe_bytes,
+            turn.policy.allowance_bytes,
+        ),
+        before,
+    )
+    if plan.level is not before:
+        turn.change(index, thrift=plan.level)
+        turn.tell(ReportThrift(event.uplink, plan.level, plan.reason))
 
 
 def _pass_time(turn: Turn) -> None:

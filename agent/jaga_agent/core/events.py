@@ -118,6 +118,8 @@ class UsageSeen:
 
     uplink: UplinkName
     used_bytes: int
+    probe_bytes: int = 0
+    """Of the agent's own pulses in the last 24 hours, both ways."""
 
 
 @dataclass(frozen=True, slots=True)

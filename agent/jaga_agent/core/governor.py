@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import Final
 
 from jaga_agent.core.model import Mode
+from jaga_agent.core.reason import Reason, because
 
 ALLOWANCE_BYTES: Final = {
     Mode.POLLING_DAY: 500_000,
@@ -82,8 +83,8 @@ class Plan:
     """Heartbeat probes' interval is this many times longer."""
     check_factor: float | None
     """Checks' interval likewise; None: only on suspicion."""
-    reason: str
-    """One sentence for the operator."""
+    reason: Reason
+    """For the operator."""
 
 
 def level(spending: Spending, before: Level = Level.NORMAL) -> Level:
@@ -96,6 +97,11 @@ def plan(spending: Spending, before: Level = Level.NORMAL) -> Plan:
     now = level(spending, before)
     factor, check_factor = _FACTORS[now]
     return Plan(now, factor, check_factor, _reason(spending, before, now))
+
+
+def factors(at: Level) -> tuple[float, float | None]:
+    """Return by what heartbeat probes' and checks' intervals are longer."""
+    return _FACTORS[at]
 
 
 _FACTORS: Final[dict[Level, tuple[float, float | None]]] = {
@@ -149,17 +155,21 @@ _WORDS: Final = {
 }
 
 
-def _reason(spending: Spending, before: Level, now: Level) -> str:
+def _reason(spending: Spending, before: Level, now: Level) -> Reason:
     words = _WORDS[now]
     if now is Level.NORMAL:
-        return f"Quota and probes' budget suffice: {words}."
+        return because("thrift.none", what=words)
     if spending.quota_bytes is not None and _by_quota(spending, before) is now:
         left = max(0, spending.quota_bytes - spending.used_bytes)
-        return (
-            f"{left / 1e6:.0f} MB of {spending.quota_bytes / 1e6:.0f} MB are left: "
-            f"{words}."
+        return because(
+            "thrift.quota",
+            left_mb=left / 1e6,
+            quota_mb=spending.quota_bytes / 1e6,
+            what=words,
         )
-    return (
-        f"Probes took {spending.probe_bytes / 1e3:.0f} kB in 24 hours, of "
-        f"{spending.allowance_bytes / 1e3:.0f} kB allowed: {words}."
+    return because(
+        "thrift.probes",
+        spent_kb=spending.probe_bytes / 1e3,
+        allowed_kb=spending.allowance_bytes / 1e3,
+        what=words,
     )

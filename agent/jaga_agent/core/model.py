@@ -80,6 +80,8 @@ class Uplink:
     preference: int
     """Lower first."""
     access: Access = Access.LEARN
+    quota_bytes: int | None = None
+    """None: not metered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class Policy:
     """Pulse targets: what heartbeat probes and races ask."""
     checks: tuple[Check, ...] = ()
 
+    allowance_bytes: int = 500_000
+    """Of pulses in a day, for each uplink, both ways (`core/governor.py`)."""
     probe_interval_s: float = 13.0
     """Heartbeat probes of an idle uplink that is up, round-robin over the targets:
     within 0.5 MB a day (`core/governor.py`)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from jaga_agent.core.estimate import ALARM, HEAVY_RATIO, MILD_RATIO
+from jaga_agent.core.governor import factors
 from jaga_agent.core.model import Health, Instant
 from jaga_agent.core.state import USABLE, UplinkState
 
@@ -81,7 +82,10 @@ def _usable_interval_s(
         rate = max(uplink.traffic.rx_rate, uplink.traffic.tx_rate)
         paid_s = PULSE_BYTES / (CARRIED_RATIO * rate) if rate else interval_s
         interval_s = max(policy.busy_interval_s, paid_s)
-    return min(policy.probe_interval_s, interval_s)
+    idle_s = policy.probe_interval_s * factors(uplink.thrift)[0]
+    if interval_s >= policy.probe_interval_s:
+        return idle_s
+    return interval_s
 
 
 def _in_waiting(per: Sequence[UplinkState], index: int, active: int | None) -> bool:

@@ -48,6 +48,11 @@ ENGLISH: Final = {
     ),
     "target.failing": "fails on {ways} of {ways} usable uplinks: {verdict}",
     "target.back": "answers again",
+    "thrift.quota": "{left_mb} MB of {quota_mb} MB are left: {what}.",
+    "thrift.probes": (
+        "Probes took {spent_kb} kB in 24 hours, of {allowed_kb} kB allowed: {what}."
+    ),
+    "thrift.none": "Quota and probes' budget suffice: {what}.",
     "text": "{text}",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from jaga_agent.core.estimate import Damping, LossTest, RoundTrip
+from jaga_agent.core.governor import Level
 from jaga_agent.core.memory import Silences
 from jaga_agent.core.model import Health, Instant, Policy, TargetName, UplinkName
 from jaga_agent.core.passive import Flows, Traffic
@@ -117,6 +118,9 @@ class UplinkState:
     """Loss is suspected from connections: probes come at once until then."""
     doubt_calm_until: Instant | None = None
     doubt_calm_s: float = 0.0
+
+    thrift: Level = Level.NORMAL
+    """What the governor makes of its quota and of what probes took."""
 
     checks: tuple[CheckState, ...] = ()
     """In the order of `Policy.checks`."""

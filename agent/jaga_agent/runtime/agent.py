@@ -19,11 +19,13 @@ from jaga_agent.core.actions import (
     ReportGap,
     ReportHealth,
     ReportTarget,
+    ReportThrift,
     SelectUplink,
     SendCheck,
     SendProbe,
 )
 from jaga_agent.runtime import snapshot
+from jaga_agent.runtime.checks import Checks
 from jaga_agent.runtime.driver import Driver
 from jaga_agent.runtime.heartbeats import Heartbeats
 from jaga_agent.runtime.presence import Presence
@@ -71,6 +73,7 @@ class Agent:
             doors.spool, doors.clock, config.site.region, config.site.id
         )
         self._probes = Probes(config, doors, driver)
+        self._checks = Checks(config, doors, driver.feed)
         self._presence = Presence(
             config,
             config_hash=config_hash,
@@ -143,6 +146,7 @@ class Agent:
 
     async def _end(self) -> None:
         self._probes.close()
+        self._checks.close()
         self._usages.close()
         # Before the goodbye, so that it still travels; the routes stay as they are.
         self._recorder.record(lambda s: report.lifecycle(s, "stopped", "asked to stop"))
@@ -228,11 +232,14 @@ class Agent:
             case ReportBusy():
                 _log.info("busy uplink=%s %s", action.uplink, action.reason)
                 self._recorder.record(partial(report.busy, action=action))
+            case ReportThrift():
+                _log.warning("thrift uplink=%s %s", action.uplink, action.reason)
+                self._recorder.record(partial(report.thrift, action=action))
             case ReportGap():
                 _log.info("gap uplink=%s gap_s=%.3f", action.uplink, action.gap_s)
                 self._recorder.record(partial(report.gap, action=action))
             case SendCheck():
-                pass
+                self._checks.send(action)
 
     def _moved(self, action: SelectUplink, switched_s: float | None) -> None:
         if action.previous is not None:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from jaga_agent.ports import (
         Broker,
         BrokerListener,
+        Checker,
+        CheckListener,
         Clock,
         Devices,
         FlowCounters,
@@ -39,6 +41,7 @@ class Doors:
     kernel: Kernel
     reconciler: Reconciler
     make_prober: Callable[[ProbeListener], Prober]
+    make_checker: Callable[[CheckListener], Checker]
     make_broker: Callable[[BrokerListener, Callable[[], Will]], Broker]
     journal: Journal | None
     ready: Callable[[str], None]

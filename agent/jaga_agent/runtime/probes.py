@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jaga_agent.config import target_address
 from jaga_agent.core.cost import Spent
 from jaga_agent.core.events import ProbeAnswered, ProbeNotSent, ProbeRefused
 from jaga_agent.core.tally import Tally
@@ -27,7 +26,7 @@ class Probes:
         self._clock = doors.clock
         self._driver = driver
         self._devices = config.devices
-        self._addresses = {t.name: target_address(t) for t in config.targets}
+        self._addresses = {t.name: t.address for t in config.pulse_targets}
         self._tally = Tally(tuple(self._devices), config.policy.lost_after_s)
         self.spent = Spent()
         """What the probes put on the wire, by uplink and kind."""

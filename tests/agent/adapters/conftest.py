@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from support.certificates import Authority
+from support.check_site import NAME, PORTAL, RESOLVERS, Site
+from support.far_side import FarSide
+
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -88,3 +92,30 @@ def wire():
         for n in (0, 1):
             wire.plug(n)
         yield wire
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def cert(authority):
+    others = [f"{n}.sirekap.example" for n in ("www", "api", "web", "upload", "info")]
+    return authority.issue("sirekap", NAME, *others, "kpu.example", "www.kpu.example")
+
+
+@pytest.fixture
+def far(wire):
+    for n in (0, 1):
+        wire.sysctl(wire.here, f"net.ipv6.conf.wan{n}.disable_ipv6=1")
+        wire.sysctl(wire.there, f"net.ipv6.conf.far{n}.disable_ipv6=1")
+    for address in (PORTAL, *(server for server, _ in RESOLVERS)):
+        wire.ip(wire.there, "addr", "add", f"{address}/32", "dev", "lo")
+    with FarSide(wire.there) as far:
+        yield far
+
+
+@pytest.fixture
+def site(wire, authority):
+    return Site(wire, authority)

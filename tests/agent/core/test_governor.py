@@ -135,7 +135,7 @@ LEVELS = {
 )
 def test_levels(of, before, want, reason):
     planned = plan(of, before)
-    assert (planned.level, planned.reason) == (want, reason)
+    assert (planned.level, str(planned.reason)) == (want, reason)
 
 
 @pytest.mark.parametrize(
