@@ -121,6 +121,12 @@ def main():
                 "+".join(f"{cost / 1000:.0f}" for cost in costs.values()),
             ]
             print("| " + " | ".join(cells) + " |", flush=True)
+        print(
+            "\nDelays: median/worst of the trials; ∞: not within "
+            f"{trials.WAITED_S:g} s. A needless move that happens to fall into a trial "
+            "counts as found:\nread the slow faults beside the count of needless moves."
+            "\nIdle: probes' IPv4 bytes both ways, preferred + second + third uplink."
+        )
         if given.why:
             for (link, rule, reason), times in why.most_common():
                 print(f"{times:4d} {link}: {rule}: {reason}")

@@ -78,7 +78,8 @@ class Move:
     needless: bool
     """The uplink that was left worked, or worked again within RECOVERED_WITHIN_S."""
     away_s: float
-    """Until the site used the left uplink again, or until the end of the run."""
+    """Until the site used the left uplink or a more preferred one, or the run's end;
+    0 if the move itself was to such a one."""
     returned: bool
     reason: str
 
@@ -246,15 +247,16 @@ class RadioWorld(World):
             for at, a in self.log
             if isinstance(a, SelectUplink) and a.previous is not None
         ]
+        order = [uplink.name for uplink in self.policy.uplinks]
         found = []
         for place, (at_s, action) in enumerate(made):
             if action.rule == "failback":
                 continue
             gap = self.behaviours[action.previous].gap_at(at_s)
             left_s = 0.0 if gap is None else gap.end_s - at_s
-            back = next(
-                (at for at, a in made[place + 1 :] if a.uplink == action.previous), None
-            )
+            # A return is a move to the one that was left, or to a more preferred one.
+            good = order[: order.index(action.previous) + 1]
+            back = next((at for at, a in made[place:] if a.uplink in good), None)
             found.append(
                 Move(
                     at_s,
