@@ -56,6 +56,8 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: SiteId
     region: Region = "6408"
     mode: Mode = Mode.POLLING_DAY
+    language: Literal["id", "en"] = "id"
+    """Of what `explain` tells."""
 
 
 class UplinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,8 @@
     - SpoolError         the spool cannot be opened or is from a newer version
     - HostError          a reading of the host failed
     - JournalError       the engine's journal cannot be written or read
+    - ChainError         the decision chain cannot be written or read, or is broken
+    - EvidenceError      a decision's evidence cannot be written or found
     - StatusError        the agent's Unix socket cannot be served or reached
 """
 
@@ -62,6 +64,14 @@ class HostError(AdapterError):
 
 class JournalError(AdapterError):
     """The engine's journal cannot be written or read."""
+
+
+class ChainError(AdapterError):
+    """The decision chain cannot be written or read, or is broken."""
+
+
+class EvidenceError(AdapterError):
+    """A decision's evidence cannot be written, or there is none."""
 
 
 class StatusError(AdapterError):
