@@ -75,10 +75,13 @@ class _Story:
         yield from _wrapped(self._move())
         yield ""
         yield from self._labelled("why", self._why())
-        if self._entry.old is not None:
+        carried_out = self._entry.switched_ms is not None
+        if carried_out and self._entry.old is not None:
             yield from self._labelled("cut", self._cut())
         yield from self._labelled("next", self._next())
         yield from self._labelled("proof", self._proof(kept))
+        if not self._entry.candidates:
+            return
         yield ""
         yield self._say("label.uplinks")
         for place, candidate in enumerate(self._entry.candidates):
@@ -87,12 +90,9 @@ class _Story:
     def _move(self) -> str:
         entry = self._entry
         rule = entry.rule if entry.rule in RULES else "other"
-        said = self._say(
+        return self._say(
             f"move.{rule}", to=entry.uplink, old=entry.old, rule=entry.rule
         )
-        if entry.switched_ms is None:
-            said += " " + self._say("move.failed")
-        return said
 
     def _why(self) -> str:
         entry = self._entry
@@ -145,7 +145,7 @@ class _Story:
     def _next(self) -> str:
         """Tell what came of it: another move, a stop, a wait that runs; or what will."""
         entry = self._entry
-        said = None
+        said = None if entry.switched_ms is not None else self._say("move.failed")
         for later in self._later:
             if later.kind == "decision" and later.switched_ms is not None:
                 key = "back" if later.uplink == entry.old else "moved"
@@ -159,7 +159,7 @@ class _Story:
             if later.kind == "stopped":
                 return self._say("next.stopped", clock=self._words.clock(later.wall_ms))
             if later.kind == "health" and later.uplink == entry.old:
-                said = self._until(later)
+                said = self._until(later) or said
         if said is not None:
             return said
         if entry.hold_down_ms is not None:
@@ -189,7 +189,7 @@ class _Story:
         if candidate.rtt_ms is not None and candidate.health in {"up", "degraded"}:
             state += f", {self._words.span(candidate.rtt_ms / 1000)}"
         mark = "▶" if candidate.uplink == self._entry.uplink else " "
-        head = f"{mark} {candidate.uplink:<14.13}{state:<20}"
+        head = f"{mark} {candidate.uplink:<14.13}{state:<22}"
         yield from textwrap.wrap(
             self._fate(candidate, place),
             WIDTH,
@@ -207,6 +207,8 @@ class _Story:
         if candidate.uplink == entry.old:
             if entry.rule == "failback":
                 return self._say("left.preferred")
+            if reason in self._why():
+                return self._say("left.why")
             return self._say("left", reason=reason)
         if candidate.health != "up":
             return self._say("not.reason", reason=reason)

@@ -27,7 +27,11 @@ def render(answer: Answer) -> str:
         lines += ["", f"Not the site's fault: {names} answers on no uplink."]
     lines += ["", *_connection(answer)]
     if answer["decisions"]:
-        lines += ["", "Last decisions (jaga-agent explain ID)", *map(_decision, answer["decisions"][:5])]
+        lines += [
+            "",
+            "Last decisions (jaga-agent explain ID)",
+            *map(_decision, answer["decisions"][:5]),
+        ]
     if answer["troubles"]:
         lines += ["", "Needs attention", *(f"  ! {t}" for t in answer["troubles"])]
     return "\n".join(lines)

@@ -107,8 +107,7 @@ SCREENS = {
                 }
             ]
         },
-        "12:00:00 failover   telkomsel → xl (detected in 520 ms, switched in 3 ms, "
-        "cut for 640 ms)\n  #12      silent",
+        "switched in 3 ms, cut for 640 ms)\n  #12      silent",
     ),
 }
 

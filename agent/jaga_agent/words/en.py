@@ -17,7 +17,7 @@ TEXTS: Final = {
     "asked.unknown": "any target",
     "asked.one": "the 1 target",
     "asked.many": "{n} targets",
-    "witness": "{uplink} in {rtt}",
+    "witness": "{uplink} ({rtt})",
     # Heads
     "title": "{what} {id}, {date} {clock} WITA",
     "title.decision": "Decision",
@@ -40,7 +40,7 @@ TEXTS: Final = {
     "why.since": "Nothing has come in by {old} since {clock}.",
     "cut.measured": "The site was cut for {gap}.",
     "cut.unmeasured": "How long the site was cut was not measured.",
-    "cut.none": "Nothing was cut: {old} still worked.",
+    "cut.none": "{old} still worked: nothing should have been cut.",
     "cut.detected": "Noticed after {detected}.",
     "cut.switched": "Moved in {switched}.",
     # Candidates
@@ -53,6 +53,7 @@ TEXTS: Final = {
     "chosen.failback": "chosen: preferred, and up for its hold-down",
     "chosen.other": "chosen",
     "left": "left: {reason}",
+    "left.why": "left: see above",
     "left.preferred": "left: another one is preferred",
     "not.reason": "not chosen: {reason}",
     "not.later": "not chosen: works, but is less preferred",
