@@ -126,7 +126,7 @@ def health(moment: Moment, action: ReportHealth, state: State) -> Content:
     )
 
 
-def target(moment: Moment, action: ReportTarget) -> Content:
+def target_state(moment: Moment, action: ReportTarget) -> Content:
     """Return a target that fell silent everywhere, or came back."""
     said = ("silent", "answering")
     return msgspec.structs.replace(
@@ -159,12 +159,13 @@ def other(
     reason: object,
     *,
     uplink: str | None = None,
+    target: str | None = None,
     old: str | None = None,
     new: str | None = None,
 ) -> Content:
     """Return any other thing worth a place in the chain."""
     return msgspec.structs.replace(
-        moment.said(kind, reason), uplink=uplink, old=old, new=new
+        moment.said(kind, reason), uplink=uplink, target=target, old=old, new=new
     )
 
 

@@ -145,7 +145,7 @@ class _Story:
     def _next(self) -> str:
         """Tell what came of it: another move, a stop, a wait that runs; or what will."""
         entry = self._entry
-        said = None if entry.switched_ms is not None else self._say("move.failed")
+        said = None
         for later in self._later:
             if later.kind == "decision" and later.switched_ms is not None:
                 key = "back" if later.uplink == entry.old else "moved"
@@ -159,9 +159,12 @@ class _Story:
             if later.kind == "stopped":
                 return self._say("next.stopped", clock=self._words.clock(later.wall_ms))
             if later.kind == "health" and later.uplink == entry.old:
-                said = self._until(later) or said
+                # Down again, it waits for as long as is said further down.
+                said = self._until(later)
         if said is not None:
             return said
+        if entry.switched_ms is None:
+            return self._say("move.failed")
         if entry.hold_down_ms is not None:
             held = self._words.span(entry.hold_down_ms / 1000)
             return self._say("next.wait", old=entry.old, held=held)

@@ -113,7 +113,9 @@ class Journal:
         return Cut(self._last_at, (head, *lines), self._steps)
 
     def since(self, mark: int) -> tuple[bytes, ...]:
-        """Return the steps' lines after a cut, as far as they are still held."""
+        """Return the steps' lines after a cut; none if not all are held any more."""
+        if self._segments and mark < self._segments[0].first:
+            return ()
         return tuple(
             line
             for segment in self._segments

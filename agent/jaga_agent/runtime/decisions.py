@@ -92,7 +92,7 @@ class Decisions:
             case ReportHealth():
                 return self._enter(account.health(self._moment(), action, state))
             case ReportTarget():
-                return self._enter(account.target(self._moment(), action))
+                return self._enter(account.target_state(self._moment(), action))
 
     def other(
         self,
@@ -100,13 +100,16 @@ class Decisions:
         reason: object,
         *,
         uplink: str | None = None,
+        target: str | None = None,
         old: str | None = None,
         new: str | None = None,
     ) -> Entry | None:
         """Enter anything else that the agent did on its own."""
         moment = self._moment()
         return self._enter(
-            account.other(moment, kind, reason, uplink=uplink, old=old, new=new)
+            account.other(
+                moment, kind, reason, uplink=uplink, target=target, old=old, new=new
+            )
         )
 
     def decided(self, action: SelectUplink, state: State) -> None:
