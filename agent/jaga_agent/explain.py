@@ -246,7 +246,8 @@ class _Story:
         if entry.kind in TOLD:
             return self._say(f"entry.{entry.kind}")
         about = entry.uplink or entry.target or "–"
-        return self._say("entry.other", kind=entry.kind, uplink=about)
+        kind = self._words.texts.get(f"kind.{entry.kind}", entry.kind)
+        return self._say("entry.other", kind=kind, uplink=about)
 
     # Words
 

@@ -110,18 +110,17 @@ def difference(began: Instant, outcome: Outcome) -> Iterator[str]:
 
 
 def _said(action: Action) -> str:
-    match action:
-        case SelectUplink(uplink=uplink, previous=previous, rule=rule):
-            detected = (
-                ""
-                if action.detected_s is None
-                else f" (detected in {action.detected_s * 1000:.0f} ms)"
-            )
-            move = f"{previous or 'nothing'} → {uplink}{detected}"
-            return f"{rule.upper()} {move}: {action.reason}"
-        case ReportHealth(uplink=uplink, old=old, new=new, reason=reason):
-            return f"{uplink}: {old.value} → {new.value}: {reason}"
-        case ReportTarget(target=target, reason=reason):
-            return f"target {target}: {reason}"
-        case SendProbe():
-            return str(action)
+    if isinstance(action, SelectUplink):
+        detected = (
+            ""
+            if action.detected_s is None
+            else f" (detected in {action.detected_s * 1000:.0f} ms)"
+        )
+        move = f"{action.previous or 'nothing'} → {action.uplink}{detected}"
+        return f"{action.rule.upper()} {move}: {action.reason}"
+    if isinstance(action, ReportHealth):
+        change = f"{action.old.value} → {action.new.value}"
+        return f"{action.uplink}: {change}: {action.reason}"
+    if isinstance(action, ReportTarget):
+        return f"target {action.target}: {action.reason}"
+    return str(action)

@@ -1,6 +1,7 @@
 """Decisions as the runtime keeps them: chained, with evidence that replays bit for bit."""
 
 import asyncio
+import dataclasses
 import gzip
 
 import pytest
@@ -11,7 +12,7 @@ from jaga_agent.adapters.chain import Chain
 from jaga_agent.adapters.evidence import EvidenceFiles
 from jaga_agent.adapters.fakes import FakeClock
 from jaga_agent.adapters.journal import Journal
-from jaga_agent.core.actions import ReportHealth, ReportTarget, SelectUplink
+from jaga_agent.core.actions import Candidate, ReportHealth, ReportTarget, SelectUplink
 from jaga_agent.core.model import Health
 from jaga_agent.core.state import State
 from jaga_agent.errors import ChainError, EvidenceError
@@ -227,6 +228,17 @@ async def test_a_move_under_way_at_the_end_is_entered(tmp_path):
     assert kinds == [("decision", None), ("stopped", None)]
 
 
+async def test_a_gap_measured_before_the_kernel_answered_follows_its_decision(tmp_path):
+    decisions = desk(Chain(tmp_path, boot=BOOT.hex()), None, Troubles())
+    decisions.decided(MOVE, State.initial(policy(), TELKOMSEL))
+    assert decisions.gap(TELKOMSEL, 0.5) is None
+    entry = decisions.moved(MOVE, 0.003)
+    await decisions.close("over")
+    kept = chain.load(tmp_path).entries
+    assert [(e.kind, e.of) for e in kept[:2]] == [("decision", None), ("gap", entry.id)]
+    assert decisions.latest()[0]["gap_ms"] == 500
+
+
 async def test_a_gap_of_no_decision_of_this_run_refers_to_none(tmp_path):
     decisions = desk(Chain(tmp_path, boot=BOOT.hex()), None, Troubles())
     assert decisions.gap(XL, 0.5).of is None
@@ -281,3 +293,36 @@ def test_no_evidence_is_one_clear_line(tmp_path):
         evidence.find(tmp_path, 7)
     with pytest.raises(EvidenceError, match="File exists"):
         EvidenceFiles(tmp_path).keep(7, [b"a"])
+
+
+# A reason with a code
+
+
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    code: str
+    values: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self):
+        return f"in English: {self.code}"
+
+
+async def test_a_coded_reason_is_kept_as_sentence_code_and_values(tmp_path):
+    decisions = desk(Chain(tmp_path, boot=BOOT.hex()), None, Troubles())
+    slow = Coded("slow", (("rtt_ms", "900"),))
+    candidate = Candidate(XL, Health.DEGRADED, 900.4, slow)
+    move = dataclasses.replace(MOVE, reason=Coded("first"), candidates=(candidate,))
+    decisions.decided(move, State.initial(policy(), TELKOMSEL))
+    entry = decisions.moved(move, 0.003)
+    await decisions.close("over")
+    assert (entry.reason, entry.code, entry.values) == (
+        "in English: first",
+        "first",
+        {},
+    )
+    (judged,) = entry.candidates
+    assert (judged.code, judged.values, judged.rtt_ms) == (
+        "slow",
+        {"rtt_ms": "900"},
+        900,
+    )

@@ -42,13 +42,15 @@ HASH_CHARS: Final = 16
 """Of the hash, as told to the collector: 64 bits are plenty to prove a chain by."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Pinned:
     """A decision on its way to the kernel."""
 
     action: SelectUplink
     said: Content
     cut: Cut | None
+    gap_s: float | None = None
+    """Measured before the kernel's answer was read: it is entered after the move."""
 
 
 class Decisions:
@@ -143,10 +145,18 @@ class Decisions:
                 "gap_ms": None,
             }
         )
+        if pinned.gap_s is not None:
+            self.gap(action.uplink, pinned.gap_s)
         return entry
 
     def gap(self, uplink: UplinkName, gap_s: float) -> Entry | None:
-        """Enter the measured gap of the last decision, if that was for `uplink`."""
+        """Enter the measured gap of the last decision, if that was for `uplink`.
+
+        None, for now, if that decision is still on its way to the kernel.
+        """
+        if self._pinned and self._pinned[-1].action.uplink == uplink:
+            self._pinned[-1].gap_s = gap_s
+            return None
         last = self._latest[0] if self._latest else None
         of = None
         if last is not None and last["to"] == uplink:

@@ -38,6 +38,7 @@ class Doors:
     make_broker: Callable[[BrokerListener, Callable[[], Will]], Broker]
     journal: Journal | None
     chain: Chain | None
+    """None: the card would not have it."""
     evidence: EvidenceFiles | None
     ready: Callable[[str], None]
     alive: Callable[[str], None]

@@ -89,6 +89,10 @@ TEXTS: Final = {
     "entry.gap": "The first packet came in by {uplink} after {gap}.",
     "entry.sealed": "The evidence of decision {of} was completed.",
     "entry.other": "{kind}: {uplink}",
+    "kind.busy": "Load",
+    "kind.check": "Check",
+    "kind.quota": "Quota",
+    "kind.governor": "Probing",
     # The engine's reasons
     "reason.new": "not tested yet",
     "reason.link.gone": "its device is gone: the modem was unplugged or reset itself",

@@ -89,6 +89,10 @@ TEXTS: Final = {
     "entry.gap": "Paket pertama masuk lewat {uplink} setelah {gap}.",
     "entry.sealed": "Bukti keputusan {of} telah lengkap.",
     "entry.other": "{kind}: {uplink}",
+    "kind.busy": "Beban",
+    "kind.check": "Pemeriksaan",
+    "kind.quota": "Kuota",
+    "kind.governor": "Pengujian",
     # The engine's reasons
     "reason.new": "belum diuji",
     "reason.link.gone": "perangkatnya hilang: modem dicabut atau menyala ulang",
