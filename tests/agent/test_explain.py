@@ -286,6 +286,19 @@ REASONS = {
         {"rtt_ms": "900", "base_ms": "40"},
         "lambat: pulang-pergi 0,90 dtk, biasanya 40 ms",
     ),
+    "a level of thrift": (
+        "id",
+        "thrift.quota",
+        {"left_mb": "90", "quota_mb": "9000", "what": "x", "level": "sparing"},
+        "tersisa 90 dari 9000 MB: diukur seperempat dari biasanya",
+    ),
+    "a cause without a code": (
+        "en",
+        "race.silent_alone",
+        {"took_ms": "200", "asked": "3 targets", "cause": "3 packets lost"},
+        "no answer from 3 targets for 0.20 s; no other uplink answered either "
+        "(first sign: 3 packets lost)",
+    ),
     "a verdict nobody knows": (
         "en",
         "check.alone",

@@ -46,8 +46,8 @@ class Words:
     ) -> str | None:
         """Return a coded reason as words; None for an unknown code or values amiss.
 
-        A value `x_ms` or `x_s` can be said as `{x}`, a time span; `verdict` and
-        `cause_code` are said in words. `context` is said in place of values.
+        A value `x_ms` or `x_s` can be said as `{x}`, a time span; `verdict`,
+        `level` (as `{what}`) and `cause_code` (as `{cause}`) are said in words. `context` is said in place of values.
         """
         if code is None:
             return None
@@ -69,6 +69,8 @@ class Words:
         if "verdict" in values:
             verdict = values["verdict"]
             said["verdict"] = self.texts.get(f"verdict.{verdict}", verdict)
+        if f"level.{values.get('level')}" in self.texts:
+            said["what"] = self.texts[f"level.{values['level']}"]
         if "cause_code" in values:
             others = {k: v for k, v in values.items() if k != "cause_code"}
             cause = self.reason(values["cause_code"], others)

@@ -111,6 +111,7 @@ TEXTS: Final = {
     "reason.cause.late": "the answer from {target} was late",
     "reason.cause.refused": "the path to {target} was refused: {detail}",
     "reason.cause.not_sent": "a probe to {target} could not be sent: {detail}",
+    "reason.cause.silent_too": "it did not answer when asked as a witness",
     "reason.cause.verify": "it was tested after the move",
     "reason.verify": "it was tested after the move",
     "reason.loss.high": "it loses too many probes",
@@ -139,6 +140,15 @@ TEXTS: Final = {
     ),
     "reason.target.failing": "fails on {ways} of {ways} usable uplinks: {verdict}",
     "reason.target.back": "answers again",
+    "reason.thrift.quota": "{left_mb} of {quota_mb} MB are left: {what}",
+    "reason.thrift.probes": (
+        "its tests took {spent_kb} kB in 24 hours, {allowed_kb} kB are allowed: {what}"
+    ),
+    "reason.thrift.none": "quota and the tests' allowance suffice: {what}",
+    "level.normal": "measured as usual",
+    "level.thrift": "measured half as often",
+    "level.sparing": "measured a quarter as often",
+    "level.last-drops": "measured a twentieth as often, checked on suspicion only",
     "reason.text": "{text}",
     # Verdicts of checks
     "verdict.ok": "works",

@@ -111,6 +111,7 @@ TEXTS: Final = {
     "reason.cause.late": "jawaban dari {target} terlambat",
     "reason.cause.refused": "jalan ke {target} ditolak: {detail}",
     "reason.cause.not_sent": "uji ke {target} tidak dapat dikirim: {detail}",
+    "reason.cause.silent_too": "tidak menjawab ketika ditanya sebagai saksi",
     "reason.cause.verify": "diuji setelah pemindahan",
     "reason.verify": "diuji setelah pemindahan",
     "reason.loss.high": "terlalu banyak uji yang hilang",
@@ -142,6 +143,15 @@ TEXTS: Final = {
     ),
     "reason.target.failing": "gagal di {ways} dari {ways} uplink: {verdict}",
     "reason.target.back": "menjawab lagi",
+    "reason.thrift.quota": "tersisa {left_mb} dari {quota_mb} MB: {what}",
+    "reason.thrift.probes": (
+        "ujinya memakai {spent_kb} kB dalam 24 jam, jatahnya {allowed_kb} kB: {what}"
+    ),
+    "reason.thrift.none": "kuota dan jatah uji cukup: {what}",
+    "level.normal": "diukur seperti biasa",
+    "level.thrift": "diukur setengah dari biasanya",
+    "level.sparing": "diukur seperempat dari biasanya",
+    "level.last-drops": "diukur seperdua puluh dari biasanya, diperiksa bila dicurigai saja",
     "reason.text": "{text}",
     # Verdicts of checks
     "verdict.ok": "bekerja",
