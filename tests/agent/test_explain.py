@@ -296,8 +296,10 @@ REASONS = {
         "en",
         "race.silent_alone",
         {"took_ms": "200", "asked": "3 targets", "cause": "3 packets lost"},
-        "no answer from 3 targets for 0.20 s; no other uplink answered either "
-        "(first sign: 3 packets lost)",
+        (
+            "no answer from 3 targets for 0.20 s; no other uplink answered either "
+            "(first sign: 3 packets lost)"
+        ),
     ),
     "a verdict nobody knows": (
         "en",
