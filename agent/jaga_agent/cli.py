@@ -1,4 +1,4 @@
-"""`jaga-agent`: run | check-config | check | status | quota | replay.
+"""`jaga-agent`: run | check-config | check | status | quota | decisions | explain | replay.
 
 Expected errors are one clear line on standard error and exit status 1, never a
 traceback; wrong usage is exit status 2.
@@ -14,10 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jaga_agent.errors import ConfigError, JagaError
+from jaga_agent.errors import ChainError, ConfigError, JagaError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from jaga_agent.adapters.chain import Kept
+    from jaga_agent.adapters.chain.entry import Entry
+    from jaga_agent.replay import Outcome
 
 CONFIG_PATH: Final = Path("/etc/jaga/agent.toml")
 SOCKET_PATH: Final = Path("/run/jaga/agent.sock")
@@ -26,7 +30,10 @@ SOCKET_PATH: Final = Path("/run/jaga/agent.sock")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = _parser().parse_args(argv)
-    if arguments.command in (_status, _quota, _replay, _errand):
+    if arguments.command in (
+        *(_status, _quota, _replay, _errand),
+        *(_decisions, _explain),
+    ):
         # `status | head` must end quietly. Never for `run`: a broken connection would
         # kill the guard.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -107,9 +114,65 @@ def _parser() -> argparse.ArgumentParser:
     replay = commands.add_parser(
         "replay", help="run a recorded outage again, with every decision's reason"
     )
-    replay.add_argument("file", type=Path, help="an agent's journal.jsonl")
+    replay.add_argument(
+        "what",
+        nargs="?",
+        metavar="FILE|ID",
+        help="a journal (.jsonl or .gz), or a decision; default: the last decision",
+    )
+    _add_state(replay)
     replay.set_defaults(command=_replay)
+
+    decisions = commands.add_parser(
+        "decisions", help="list the decision chain, and say whether it is whole"
+    )
+    decisions.add_argument(
+        "--verify", action="store_true", help="say only whether it is whole"
+    )
+    decisions.add_argument(
+        "--limit",
+        type=_natural,
+        default=20,
+        metavar="N",
+        help="the last N entries; default: %(default)s",
+    )
+    _add_state(decisions)
+    decisions.set_defaults(command=_decisions)
+
+    explain = commands.add_parser(
+        "explain", help="tell in plain words why the site was moved"
+    )
+    explain.add_argument(
+        "id",
+        nargs="?",
+        type=_natural,
+        metavar="ID",
+        help="an entry of the chain; default: the last decision",
+    )
+    explain.add_argument(
+        "--lang",
+        choices=("id", "en"),
+        help="Indonesian or English; default: site.language",
+    )
+    _add_state(explain)
+    explain.set_defaults(command=_explain)
     return parser
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        msg = f"{text!r} is not a whole number"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _add_state(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        help="the agent's state directory; default: state.directory of --config",
+    )
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -210,18 +273,111 @@ def _quota_reset(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     from jaga_agent import replay  # noqa: PLC0415 - late on purpose, see `_run`
 
+    entry, outcomes = _recorded(arguments)
     began = None
-    differs = False
-    for outcome in replay.replay(arguments.file):
+    steps = identical = 0
+    reproduced = entry is None
+    first: replay.Outcome | None = None
+    for outcome in outcomes:
         began = outcome.at if began is None else began
-        differs = differs or not outcome.same
+        steps += 1
+        identical += outcome.same
+        if not outcome.same and first is None:
+            first = outcome
         for line in replay.line(began, outcome):
             print(line)
-    if began is None:
-        print("nothing was decided in this journal")
-    if differs:
+        if entry is not None and entry.evidence is not None:
+            at_it = outcome.number == entry.evidence.steps
+            reproduced = reproduced or (at_it and replay.decided(outcome, entry))
+    if first is not None and began is not None:
+        for line in replay.difference(began, first):
+            print(line)
+    which = ""
+    if entry is not None:
+        which = f", decision {entry.id} {'identical' if reproduced else 'NOT the same'}"
+    same = identical == steps and reproduced
+    word = "reproduced" if same else "NOT reproduced"
+    print(f"{word}: {identical} of {steps} steps identical{which}")
+    if not same:
         print(
             "jaga-agent: this version decides otherwise than the one that recorded",
             file=sys.stderr,
         )
-    return 1 if differs else 0
+    return 0 if same else 1
+
+
+def _recorded(arguments: argparse.Namespace) -> tuple[Entry | None, Iterator[Outcome]]:
+    """Return what is to be replayed: a file, or a decision's evidence and its entry."""
+    from jaga_agent import replay  # noqa: PLC0415 - late on purpose, see `_run`
+    from jaga_agent.adapters import evidence  # noqa: PLC0415 - late, see `_run`
+
+    what = arguments.what
+    if what is not None and not what.isdecimal():
+        return None, replay.replay(Path(what))
+    directory, kept = _chain(arguments)
+    entry = _picked(kept.entries, None if what is None else int(what), directory)
+    return entry, replay.replay_decision(entry, evidence.find(directory, entry.id))
+
+
+def _decisions(arguments: argparse.Namespace) -> int:
+    from jaga_agent import ledger  # noqa: PLC0415 - late on purpose, see `_run`
+
+    _, kept = _chain(arguments)
+    if not arguments.verify:
+        shown = kept.entries[-arguments.limit :] if arguments.limit else ()
+        for line in ledger.table(shown):
+            print(line)
+    if kept.fault is not None:
+        print(f"jaga-agent: BROKEN CHAIN: {ledger.verdict(kept)}", file=sys.stderr)
+        return 1
+    print(ledger.verdict(kept))
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from jaga_agent import explain, words  # noqa: PLC0415 - late on purpose, see `_run`
+    from jaga_agent.adapters import evidence  # noqa: PLC0415 - late, see `_run`
+
+    directory, kept = _chain(arguments)
+    entry = _picked(kept.entries, arguments.id, directory)
+    language = arguments.lang or _language(arguments)
+    there = evidence.kept(directory)
+    print(explain.tell(entry, kept.entries, words.of(language), kept=there))
+    return 0
+
+
+def _picked(entries: Sequence[Entry], number: int | None, directory: Path) -> Entry:
+    from jaga_agent import explain  # noqa: PLC0415 - late on purpose, see `_run`
+
+    entry = explain.pick(entries, number)
+    if entry is not None:
+        return entry
+    if not entries:
+        msg = f"the decision chain in {directory} has no entry yet"
+    else:
+        msg = (
+            f"no entry {number} in {directory}; there are {entries[0].id} to "
+            f"{entries[-1].id}: see jaga-agent decisions"
+        )
+    raise ChainError(msg)
+
+
+def _chain(arguments: argparse.Namespace) -> tuple[Path, Kept]:
+    """Return the state directory and the chain in it."""
+    from jaga_agent import config  # noqa: PLC0415 - late on purpose, see `_run`
+    from jaga_agent.adapters import chain  # noqa: PLC0415 - late, see `_run`
+
+    directory = arguments.directory
+    if directory is None:
+        loaded, _ = config.load(arguments.config)
+        directory = Path(loaded.state.directory)
+    return directory, chain.load(directory)
+
+
+def _language(arguments: argparse.Namespace) -> str:
+    """Return the site's language; Indonesian where no configuration is at hand."""
+    from jaga_agent import config  # noqa: PLC0415 - late on purpose, see `_run`
+
+    if arguments.directory is not None and not arguments.config.exists():
+        return "id"
+    return config.load(arguments.config)[0].site.language

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
@@ -72,6 +72,8 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: SiteId
     region: Region = "6408"
     mode: Mode = Mode.POLLING_DAY
+    language: Literal["id", "en"] = "id"
+    """Of what `explain` tells."""
 
 
 class UplinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,6 +14,8 @@
     - FlowCountersError  the firewall's counters cannot be read
     - LedgerError        the bytes carried cannot be kept or read
     - JournalError       the engine's journal cannot be written or read
+    - ChainError         the decision chain cannot be written or read, or is broken
+    - EvidenceError      a decision's evidence cannot be written or found
     - StatusError        the agent's Unix socket cannot be served or reached
       + NotRunningError  nobody serves it
 """
@@ -73,6 +75,14 @@ class LedgerError(AdapterError):
 
 class JournalError(AdapterError):
     """The engine's journal cannot be written or read."""
+
+
+class ChainError(AdapterError):
+    """The decision chain cannot be written or read, or is broken."""
+
+
+class EvidenceError(AdapterError):
+    """A decision's evidence cannot be written, or there is none."""
 
 
 class StatusError(AdapterError):

@@ -128,8 +128,10 @@ def lifecycle(stamp: Stamp, kind: str, reason: str) -> wire.Event:
     return _event(stamp, kind, reason)
 
 
-def health(stamp: Stamp, action: ReportHealth) -> wire.Event:
-    """Return the event of an uplink's transition."""
+def health(
+    stamp: Stamp, action: ReportHealth, *, told: Mapping[str, str] | None = None
+) -> wire.Event:
+    """Return the event of an uplink's transition; `told`: its place in the chain."""
     return _event(
         stamp,
         "health",
@@ -137,10 +139,13 @@ def health(stamp: Stamp, action: ReportHealth) -> wire.Event:
         uplink=action.uplink,
         old=action.old.value,
         new=action.new.value,
+        evidence=dict(told or {}),
     )
 
 
-def target(stamp: Stamp, action: ReportTarget) -> wire.Event:
+def target(
+    stamp: Stamp, action: ReportTarget, *, told: Mapping[str, str] | None = None
+) -> wire.Event:
     """Return the event of a target that fell silent everywhere, or came back."""
     state = ("silent", "answering")
     return _event(
@@ -149,7 +154,7 @@ def target(stamp: Stamp, action: ReportTarget) -> wire.Event:
         str(action.reason),
         old=state[not action.answering],
         new=state[action.answering],
-        evidence={"target": action.target},
+        evidence={"target": action.target, **(told or {})},
     )
 
 
@@ -204,7 +209,11 @@ def gap(stamp: Stamp, action: ReportGap) -> wire.Event:
 
 
 def decision(
-    stamp: Stamp, action: SelectUplink, switched_s: float | None
+    stamp: Stamp,
+    action: SelectUplink,
+    switched_s: float | None,
+    *,
+    told: Mapping[str, str] | None = None,
 ) -> wire.Event:
     """Return the event of a move, with what was known of each candidate."""
     evidence: dict[str, str] = {}
@@ -221,7 +230,7 @@ def decision(
         new=action.uplink,
         detected_ms=_ms(action.detected_s),
         switched_ms=_ms(switched_s),
-        evidence=evidence,
+        evidence={**evidence, **(told or {})},
     )
 
 

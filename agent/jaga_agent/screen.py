@@ -27,7 +27,11 @@ def render(answer: Answer) -> str:
         lines += ["", f"Not the site's fault: {names} answers on no uplink."]
     lines += ["", *_connection(answer)]
     if answer["decisions"]:
-        lines += ["", "Last decisions", *map(_decision, answer["decisions"][:5])]
+        lines += [
+            "",
+            "Last decisions (jaga-agent explain ID)",
+            *map(_decision, answer["decisions"][:5]),
+        ]
     if answer["troubles"]:
         lines += ["", "Needs attention", *(f"  ! {t}" for t in answer["troubles"])]
     return "\n".join(lines)
@@ -130,14 +134,17 @@ def _decision(decision: Answer) -> str:
         for key, word in (("detected_ms", "detected"), ("switched_ms", "switched"))
         if decision[key] is not None
     ]
+    if decision["gap_ms"] is not None:
+        times.append(f"cut for {decision['gap_ms']:.0f} ms")
     timing = f" ({', '.join(times)})" if times else ""
+    number = "" if decision["id"] is None else f"#{decision['id']}"
     return (
         f"  {at:%H:%M:%S} {decision['rule']:<10} {decision['from'] or 'nothing'} → "
         f"{decision['to']}{timing}\n"
         + textwrap.fill(
             decision["reason"],
             80,
-            initial_indent="           ",
+            initial_indent=f"  {number:<9}",
             subsequent_indent="           ",
         )
     )

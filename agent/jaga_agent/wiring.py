@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from jaga_agent import config as config_module
 from jaga_agent import quota
+from jaga_agent.adapters.chain import Chain
 from jaga_agent.adapters.checks import UplinkChecker
 from jaga_agent.adapters.clock import BoottimeClock
 from jaga_agent.adapters.conntrack import NetlinkConntrack
 from jaga_agent.adapters.control import StatusServer
 from jaga_agent.adapters.devices import SysDevices
+from jaga_agent.adapters.evidence import EvidenceFiles
 from jaga_agent.adapters.firewall import NftFirewall
 from jaga_agent.adapters.flow_counters import NftFlowCounters
 from jaga_agent.adapters.host import PsutilHost
@@ -33,7 +35,7 @@ from jaga_agent.adapters.spool import SqliteSpool
 from jaga_agent.adapters.sysctl import ProcSettings
 from jaga_agent.core.model import UplinkName
 from jaga_agent.core.routes import RoutedUplink, RoutingConfig
-from jaga_agent.errors import AdapterError, PermissionMissingError
+from jaga_agent.errors import AdapterError, ChainError, PermissionMissingError
 from jaga_agent.reconcile import Reconciler
 from jaga_agent.runtime.agent import Agent
 from jaga_agent.runtime.doors import Doors
@@ -133,9 +135,11 @@ async def _run(config: Config, config_hash: str) -> None:
                 make_broker=lambda listener, will: MqttBroker(
                     broker_settings(config), listener, will
                 ),
-                journal=Journal(Path(config.state.journal))
-                if config.state.journal
-                else None,
+                journal=Journal(
+                    Path(config.state.journal) if config.state.journal else None
+                ),
+                chain=_chain(stack, directory, boot=spool.boot.hex()),
+                evidence=EvidenceFiles(directory),
                 ready=notifier.ready,
                 alive=notifier.watchdog,
                 alive_every_s=notifier.watchdog_s,
@@ -146,6 +150,17 @@ async def _run(config: Config, config_hash: str) -> None:
             notifier.stopping()
         except NotifyError as error:
             _log.warning("%s", error)
+
+
+def _chain(stack: AsyncExitStack, directory: Path, *, boot: str) -> Chain | None:
+    """Return the decision chain; None, and told, if the card will not have it."""
+    try:
+        chain = Chain(directory, boot=boot)
+    except ChainError as error:
+        _log.error("%s; decisions are not kept", error)
+        return None
+    stack.callback(chain.close)
+    return chain
 
 
 def routing(config: Config) -> RoutingConfig:

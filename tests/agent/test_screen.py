@@ -95,6 +95,7 @@ SCREENS = {
         {
             "decisions": [
                 {
+                    "id": 12,
                     "wall_ms": 1_732_680_000_000,
                     "rule": "failover",
                     "from": "telkomsel",
@@ -102,10 +103,11 @@ SCREENS = {
                     "reason": "silent",
                     "detected_ms": 520.4,
                     "switched_ms": 3.1,
+                    "gap_ms": 640.2,
                 }
             ]
         },
-        "12:00:00 failover   telkomsel → xl (detected in 520 ms, switched in 3 ms)",
+        "switched in 3 ms, cut for 640 ms)\n  #12      silent",
     ),
 }
 

@@ -40,6 +40,11 @@ ENDS = {
     "jaga-agent quota --config /etc/jaga/agent.toml reset telkomsel --used-mb 350": (
         "telkomsel: 350 MB are used"
     ),
+    "jaga-agent explain": "Lokasi mulai memakai telkomsel.",
+    "jaga-agent explain 1 --lang en": "The agent started.",
+    "jaga-agent decisions": "first: nothing → telkomsel",
+    "jaga-agent decisions --verify": "the chain is whole: ",
+    "jaga-agent replay": "steps identical, decision",
     "jaga-agent replay /run/jaga/journal.jsonl": "FIRST nothing → telkomsel",
     "jaga-collector check-config --config /etc/jaga/collector.toml": "good; 702 sites",
     "jaga-collector sites --config /etc/jaga/collector.toml": "tps-6408041010-002",
@@ -141,6 +146,8 @@ def real(line, stage):
     program, *rest = shlex.split(line)
     if rest[0] == "status":
         rest += ["--socket", str(stage.directory / "agent/agent.sock")]
+    if rest[0] in {"explain", "decisions"} or rest == ["replay"]:
+        rest += ["--directory", str(stage.directory / "agent")]
     return [str(BIN / program), *rest]
 
 

@@ -156,19 +156,21 @@ _WORDS: Final = {
 
 
 def _reason(spending: Spending, before: Level, now: Level) -> Reason:
-    words = _WORDS[now]
+    words, name = _WORDS[now], now.name.lower().replace("_", "-")
     if now is Level.NORMAL:
-        return because("thrift.none", what=words)
+        return because("thrift.none", level=name, what=words)
     if spending.quota_bytes is not None and _by_quota(spending, before) is now:
         left = max(0, spending.quota_bytes - spending.used_bytes)
         return because(
             "thrift.quota",
+            level=name,
             left_mb=left / 1e6,
             quota_mb=spending.quota_bytes / 1e6,
             what=words,
         )
     return because(
         "thrift.probes",
+        level=name,
         spent_kb=spending.probe_bytes / 1e3,
         allowed_kb=spending.allowance_bytes / 1e3,
         what=words,

@@ -239,10 +239,12 @@ def settle(turn: Turn, index: int) -> None:
         _set_race(turn, index, volleys_sent=race.volleys_sent, next_volley_at=next_at)
         return
     heard_at = since if per.heard_at is None else min(per.heard_at, since)
-    told = {
+    told: dict[str, object] = {
         "silent_ms": (turn.now - heard_at) * 1000,
         "took_ms": (turn.now - race.started_at) * 1000,
         "cause": race.cause,
+        "cause_code": race.cause.code,
+        **dict(race.cause.values),
     }
     if witnesses:
         names = ", ".join(turn.name(i) for i in witnesses)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from jaga_agent import quota, report
 from jaga_agent.core.actions import (
@@ -26,6 +25,7 @@ from jaga_agent.core.actions import (
 )
 from jaga_agent.runtime import snapshot
 from jaga_agent.runtime.checks import Checks
+from jaga_agent.runtime.decisions import Decisions, link
 from jaga_agent.runtime.driver import Driver
 from jaga_agent.runtime.heartbeats import Heartbeats
 from jaga_agent.runtime.presence import Presence
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DECISIONS_KEPT: Final = 20
-
 
 class Agent:
     """One site's guard."""
@@ -60,8 +58,15 @@ class Agent:
         self._doors = doors
         self._clock = doors.clock
         self._began = self._clock.now()
-        self._decisions: deque[dict[str, Any]] = deque(maxlen=DECISIONS_KEPT)
         self._troubles = troubles = Troubles()
+        self._decisions = Decisions(
+            doors.chain,
+            doors.evidence,
+            doors.journal,
+            clock=doors.clock,
+            boot=doors.spool.boot,
+            troubles=troubles,
+        )
         self._driver = driver = Driver(
             config.policy,
             clock=doors.clock,
@@ -117,9 +122,9 @@ class Agent:
         self._driver.begin(adopted)
         self._usages.begin()
         self._heartbeats.begin()
-        self._recorder.record(
-            lambda s: report.lifecycle(s, "started", self._start_reason(adopted))
-        )
+        reason = self._start_reason(adopted)
+        self._decisions.lifecycle("started", reason)
+        self._recorder.record(lambda s: report.lifecycle(s, "started", reason))
         self._routes.see(synced.links)
         self._presence.start()
         self._doors.ready(self._headline())
@@ -151,6 +156,7 @@ class Agent:
         # Before the goodbye, so that it still travels; the routes stay as they are.
         self._recorder.record(lambda s: report.lifecycle(s, "stopped", "asked to stop"))
         await self._presence.close()
+        await self._decisions.close("asked to stop")
         if self._doors.journal is not None:
             self._doors.journal.close()
 
@@ -165,7 +171,7 @@ class Agent:
             version=self._version,
             config_hash=self._config_hash,
             running_s=now - self._began,
-            decisions=list(self._decisions),
+            decisions=self._decisions.latest(),
             broker=self._presence.snapshot(),
             records={
                 "waiting": self._recorder.waiting,
@@ -213,6 +219,7 @@ class Agent:
                     action.uplink,
                     action.why,
                 )
+                self._decisions.decided(action, self._driver.state)
                 self._routes.move(action)
             case ReportHealth():
                 _log.warning(
@@ -222,21 +229,29 @@ class Agent:
                     action.new.value,
                     action.reason,
                 )
-                self._recorder.record(partial(report.health, action=action))
+                told = link(self._decisions.record(action, self._driver.state))
+                self._recorder.record(partial(report.health, action=action, told=told))
             case ReportTarget():
                 _log.warning("target %s: %s", action.target, action.reason)
-                self._recorder.record(partial(report.target, action=action))
+                told = link(self._decisions.record(action, self._driver.state))
+                self._recorder.record(partial(report.target, action=action, told=told))
             case ReportCheck():
                 _log.warning("check uplink=%s %s", action.uplink, action.reason)
+                self._decisions.other(
+                    "check", action.reason, uplink=action.uplink, target=action.target
+                )
                 self._recorder.record(partial(report.check, action=action))
             case ReportBusy():
                 _log.info("busy uplink=%s %s", action.uplink, action.reason)
+                self._decisions.other("busy", action.reason, uplink=action.uplink)
                 self._recorder.record(partial(report.busy, action=action))
             case ReportThrift():
                 _log.warning("thrift uplink=%s %s", action.uplink, action.reason)
+                self._decisions.other("governor", action.reason, uplink=action.uplink)
                 self._recorder.record(partial(report.thrift, action=action))
             case ReportGap():
                 _log.info("gap uplink=%s gap_s=%.3f", action.uplink, action.gap_s)
+                self._decisions.gap(action.uplink, action.gap_s)
                 self._recorder.record(partial(report.gap, action=action))
             case SendCheck():
                 self._checks.send(action)
@@ -244,19 +259,10 @@ class Agent:
     def _moved(self, action: SelectUplink, switched_s: float | None) -> None:
         if action.previous is not None:
             self._presence.reconnect_now(f"moved to {action.uplink}")
-        detected_ms = None if action.detected_s is None else action.detected_s * 1000
-        self._decisions.appendleft(
-            {
-                "wall_ms": self._clock.wall_ms(),
-                "rule": action.rule,
-                "from": action.previous,
-                "to": action.uplink,
-                "reason": action.why,
-                "detected_ms": detected_ms,
-                "switched_ms": None if switched_s is None else switched_s * 1000,
-            }
+        told = link(self._decisions.moved(action, switched_s))
+        self._recorder.record(
+            lambda s: report.decision(s, action, switched_s, told=told)
         )
-        self._recorder.record(lambda s: report.decision(s, action, switched_s))
 
     async def _stay_alive(self) -> None:
         every_s = self._doors.alive_every_s

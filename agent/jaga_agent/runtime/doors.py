@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jaga_agent.adapters.chain import Chain
+    from jaga_agent.adapters.evidence import EvidenceFiles
     from jaga_agent.adapters.journal import Journal
     from jaga_agent.ports import (
         Broker,
@@ -44,6 +46,9 @@ class Doors:
     make_checker: Callable[[CheckListener], Checker]
     make_broker: Callable[[BrokerListener, Callable[[], Will]], Broker]
     journal: Journal | None
+    chain: Chain | None
+    """None: the card would not have it."""
+    evidence: EvidenceFiles | None
     ready: Callable[[str], None]
     alive: Callable[[str], None]
     alive_every_s: float | None
