@@ -153,7 +153,10 @@ def test_deaf_time_is_not_silence():
     state = district.heartbeat(SiteState(), beat(), Moment(T0, hearing.read(T0)))
     hearing = hearing.stop(T0 + 5_000)
     hour_ms = T0 + 3_600_000
-    assert presence.presence(state, hearing.read(hour_ms), LIMITS) is Presence.ONLINE
+    assert (
+        presence.presence(state, hearing.read(hour_ms), LIMITS, hour_ms)
+        is Presence.ONLINE
+    )
     hearing = hearing.start(hour_ms)
     assert hearing.read(hour_ms + 24_000) == 29_000
     for after_s, want in (
@@ -162,7 +165,7 @@ def test_deaf_time_is_not_silence():
         (115, Presence.OFFLINE),
     ):
         heard = hearing.read(hour_ms + after_s * 1000)
-        assert presence.presence(state, heard, LIMITS) is want
+        assert presence.presence(state, heard, LIMITS, hour_ms) is want
 
 
 def test_a_blip_of_the_broker_revives_nobody():
@@ -170,7 +173,8 @@ def test_a_blip_of_the_broker_revives_nobody():
     state = district.heartbeat(SiteState(), beat(), Moment(T0, 0))
     later = T0 + 600_000
     hearing = hearing.stop(later).start(later + 1)
-    assert presence.presence(state, hearing.read(later + 2), LIMITS) is Presence.OFFLINE
+    heard = hearing.read(later + 2)
+    assert presence.presence(state, heard, LIMITS, later + 2) is Presence.OFFLINE
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60_000)), max_size=30))

@@ -304,5 +304,9 @@ def _refused(path: _Path, peer: _Peer, head: bytes) -> tuple[_Peer, int] | None:
     seq = echo.seq_of_request(head)
     if seq is not None:
         probe = path.outstanding.get((peer, seq))
-        return (peer, seq) if probe and probe.request.startswith(head) else None
+        return (
+            (peer, seq)
+            if probe and probe.request.startswith(head[: echo.DATAGRAM_BYTES])
+            else None
+        )
     return next((key for key in reversed(path.outstanding) if key[0] == peer), None)
