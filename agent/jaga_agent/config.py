@@ -16,6 +16,7 @@ from jaga_agent import strict_toml
 from jaga_agent.core.model import Failback, Mode, Policy, TargetName, Uplink, UplinkName
 from jaga_agent.errors import ConfigError
 from jaga_agent.strict_toml import Port, Secret
+from jaga_agent.wire.echo import key_of_text
 from jaga_agent.wire.topics import Region, SiteId
 
 if TYPE_CHECKING:
@@ -107,6 +108,15 @@ class StateTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spool_mb: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
 
 
+class Echo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key_file: Annotated[
+        str,
+        msgspec.Meta(
+            min_length=1, description='the key\'s file, e.g. "/etc/jaga/echo.key"'
+        ),
+    ]
+
+
 class Decide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probe_interval_s: Positive = 10.0
     recovery_interval_s: Positive = 2.0
@@ -127,6 +137,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lan: Lan = Lan()
     state: StateTable = StateTable()
     decide: Decide = Decide()
+    echo: Echo | None = None
+    """Needed by udp-echo targets only."""
 
     @property
     def by_preference(self) -> tuple[UplinkTable, ...]:
@@ -175,11 +187,32 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+def target_kind(target: Target) -> str:
+    """Return how the target is probed: "icmp" or "udp-echo"."""
+    return target.url.partition("://")[0]
+
+
 def target_address(target: Target) -> str:
-    """Return the literal address of an `icmp://` target; raises ValueError."""
+    """Return what the target's prober takes; raises ValueError.
+
+    The address of an `icmp://` target, "address:port" of a `udp-echo://` one.
+    """
     scheme, _, rest = target.url.partition("://")
+    if scheme == "udp-echo":
+        host, _, port = rest.rstrip("/").partition(":")
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            msg = f"`{target.url}`: want udp-echo://ADDRESS:PORT, the port 1 to 65535"
+            raise ValueError(msg)
+        try:
+            return f"{ipaddress.IPv4Address(host)}:{port}"
+        except ValueError as error:
+            msg = f"`{target.url}`: want udp-echo://, an IPv4 address, and its port"
+            raise ValueError(msg) from error
     if scheme != "icmp":
-        msg = f"`{target.url}`: this version probes icmp://ADDRESS only"
+        msg = (
+            f"`{target.url}`: this version probes icmp://ADDRESS and"
+            " udp-echo://ADDRESS:PORT only"
+        )
         raise ValueError(msg)
     try:
         return str(ipaddress.IPv4Address(rest.rstrip("/")))
@@ -189,6 +222,20 @@ def target_address(target: Target) -> str:
             "resolved through one provider and blamed on another"
         )
         raise ValueError(msg) from error
+
+
+def echo_key(path: Path) -> bytes:
+    """Return the site's udp-echo key; raises ConfigError."""
+    get = "get it with: jaga-collector echo-key SITE"
+    try:
+        return key_of_text(path.read_text(encoding="ascii"))
+    except OSError as error:
+        msg = f"echo.key_file: {path}: {error.strerror}; {get}"
+        raise ConfigError(msg) from error
+    except ValueError as error:
+        reason = "not text" if isinstance(error, UnicodeDecodeError) else str(error)
+        msg = f"echo.key_file: {path}: {reason}; {get}"
+        raise ConfigError(msg) from error
 
 
 def load(path: Path) -> tuple[Config, str]:
@@ -214,6 +261,12 @@ def _contradictions(config: Config) -> Iterator[Fault]:
             target_address(target)
         except ValueError as error:
             yield ("target", index, "url"), str(error)
+        if target_kind(target) == "udp-echo" and config.echo is None:
+            problem = (
+                f"`{target.url}` needs the site's key: run `jaga-collector echo-key"
+                f' {config.site.id}`, put it into a file, and add [echo] key_file = "…"'
+            )
+            yield ("target", index, "url"), problem
     for device in set(config.lan.devices) & {u.device for u in config.uplink}:
         yield ("lan", "devices"), f"`{device}` is an uplink's device too; name one only"
     yield from _tls(config.mqtt)

@@ -24,6 +24,8 @@ host = "collector.example"
 tls = false
 """
 
+KEYED = '[echo]\nkey_file = "k"\n'
+
 # name: (what to replace, with what, line wanted, the rest of the message)
 WRONG = {
     "misspelt key": ('device = "wan2"', 'devce = "wan2"', 10, "did you mean `device`?"),
@@ -83,13 +85,31 @@ WRONG = {
         "[mqtt]",
         '[[target]]\nname = "x"\nurl = "gopher://1.1.1.1"\n[mqtt]',
         15,
-        "this version probes icmp://ADDRESS only",
+        "this version probes icmp://ADDRESS and udp-echo://ADDRESS:PORT only",
     ),
     "target by name": (
         "[mqtt]",
         '[[target]]\nname = "x"\nurl = "icmp://example.org"\n[mqtt]',
         15,
         "resolved through one provider and blamed on another",
+    ),
+    "udp-echo without a key": (
+        "[mqtt]",
+        '[[target]]\nname = "x"\nurl = "udp-echo://192.0.2.1:7007"\n[mqtt]',
+        15,
+        "needs the site's key: run `jaga-collector echo-key tps-6408052001-901`",
+    ),
+    "udp-echo without a port": (
+        "[mqtt]",
+        f'{KEYED}[[target]]\nname = "x"\nurl = "udp-echo://192.0.2.1"\n[mqtt]',
+        17,
+        "want udp-echo://ADDRESS:PORT, the port 1 to 65535",
+    ),
+    "echo without key_file": (
+        "[mqtt]",
+        "[echo]\n[mqtt]",
+        13,
+        "echo.key_file: missing; add `key_file = …`: the key's file, e.g. \"/etc/jaga",
     ),
     "unknown mode": (
         "[[uplink]]",
@@ -155,6 +175,51 @@ def test_defaults_are_sound(tmp_path):
     assert loaded.decide.failback is Failback.AFTER_HOLD_DOWN
     for target in loaded.targets:
         assert config.target_address(target)
+
+
+ECHO = """
+[echo]
+key_file = "echo.key"
+[[target]]
+name = "collector"
+url = "udp-echo://192.0.2.1:7007"
+"""
+
+
+def test_a_udp_echo_target(tmp_path):
+    loaded = load(tmp_path, GOOD + ECHO)
+    (target,) = loaded.targets
+    assert config.target_kind(target) == "udp-echo"
+    assert config.target_address(target) == "192.0.2.1:7007"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(None, "No such file", id="missing"),
+        pytest.param(b"", "want 64 hexadecimal digits, this has 0", id="empty"),
+        pytest.param(b"ab" * 31 + b"\n", "this has 62", id="short"),
+        pytest.param(b"g" * 64, "want 64 hexadecimal digits", id="not hexadecimal"),
+        pytest.param(b"\xff" * 64, "not text", id="binary"),
+    ],
+)
+def test_a_bad_echo_key_says_where_to_get_one(tmp_path, content, said):
+    path = tmp_path / "echo.key"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        config.echo_key(path)
+    message = str(caught.value)
+    assert message.startswith(f"echo.key_file: {path}: ")
+    assert said in message
+    assert message.endswith("; get it with: jaga-collector echo-key SITE")
+    if content:
+        assert content.decode("latin-1") not in message
+
+
+def test_an_echo_key(tmp_path):
+    (tmp_path / "echo.key").write_text("0F" * 32 + "\n")
+    assert config.echo_key(tmp_path / "echo.key") == b"\x0f" * 32
 
 
 def test_uplinks_are_ranked_by_preference_then_by_place(tmp_path):

@@ -25,6 +25,23 @@ class OneWayCounts:
     down_sent: int = 0
     down_lost: int = 0
 
+    def __add__(self, other: OneWayCounts) -> OneWayCounts:
+        return OneWayCounts(
+            self.up_sent + other.up_sent,
+            self.up_lost + other.up_lost,
+            self.down_sent + other.down_sent,
+            self.down_lost + other.down_lost,
+        )
+
+    def __sub__(self, earlier: OneWayCounts) -> OneWayCounts:
+        """Return what came to be since; never below 0, where a late answer settled."""
+        return OneWayCounts(
+            self.up_sent - earlier.up_sent,
+            max(0, self.up_lost - earlier.up_lost),
+            self.down_sent - earlier.down_sent,
+            max(0, self.down_lost - earlier.down_lost),
+        )
+
 
 @dataclass(slots=True)
 class OneWayTally:

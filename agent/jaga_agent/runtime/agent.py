@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jaga_agent.core.actions import Action
     from jaga_agent.core.model import UplinkName
     from jaga_agent.runtime.doors import Doors
+    from jaga_agent.wire.echo import SiteState
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Agent:
             recorder=recorder,
             troubles=troubles,
         )
+        self._probes.last_resort = self._last_resort
         self._routes = Routes(
             config.devices,
             doors=doors,
@@ -140,6 +142,17 @@ class Agent:
             },
             clock_age_s=self._clock.age_s(),
             troubles=self._troubles.all(),
+            **self._probes.echoes.snapshot(),
+        )
+
+    def _last_resort(self) -> SiteState | None:
+        if self._presence.is_connected:
+            return None
+        return report.last_resort(
+            self._config,
+            self._driver.state,
+            waiting=self._recorder.waiting,
+            silent_s=self._presence.silent_s,
         )
 
     def _start_reason(self, adopted: UplinkName | None) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Broker,
         BrokerListener,
         Clock,
+        EchoListener,
         Host,
         Kernel,
         ProbeListener,
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
         Will,
     )
     from jaga_agent.reconcile import Reconciler
+    from jaga_agent.wire.echo import SiteState
+
+    MakeEchoProber = Callable[[EchoListener, Callable[[], SiteState | None]], Prober]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +43,5 @@ class Doors:
     alive: Callable[[str], None]
     alive_every_s: float | None
     """How often the service manager must hear that we live; None: never."""
+    make_echo_prober: MakeEchoProber | None = None
+    """None: no udp-echo target is configured."""
