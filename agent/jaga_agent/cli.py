@@ -214,6 +214,8 @@ def _check(arguments: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return 1
+    if loaded.echo is not None:
+        config.echo_key(Path(loaded.echo.key_file))
     ways = ", ".join(f"{u.name} ({u.device})" for u in loaded.by_preference)
     print(f"{arguments.config}: right (hash {digest})")
     print(

@@ -28,6 +28,7 @@ from jaga_agent.core.model import (
 )
 from jaga_agent.errors import ConfigError
 from jaga_agent.strict_toml import Port, Secret, Text
+from jaga_agent.wire.echo import key_of_text
 from jaga_agent.wire.topics import Region, SiteId
 
 if TYPE_CHECKING:
@@ -158,6 +159,15 @@ class StateTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spool_mb: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
 
 
+class Echo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key_file: Annotated[
+        str,
+        msgspec.Meta(
+            min_length=1, description='the key\'s file, e.g. "/etc/jaga/echo.key"'
+        ),
+    ]
+
+
 class Decide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probe_interval_s: Positive | None = None
     """None: what the stage's allowance pays for."""
@@ -179,6 +189,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lan: Lan = Lan()
     state: StateTable = StateTable()
     decide: Decide = Decide()
+    echo: Echo | None = None
+    """Needed by udp-echo targets only."""
 
     @property
     def by_preference(self) -> tuple[UplinkTable, ...]:
@@ -282,6 +294,20 @@ def quota_since_ms(uplink: UplinkTable) -> int | None:
     return None if since is None else round(since.timestamp() * 1000)
 
 
+def echo_key(path: Path) -> bytes:
+    """Return the site's udp-echo key; raises ConfigError."""
+    get = "get it with: jaga-collector echo-key SITE"
+    try:
+        return key_of_text(path.read_text(encoding="ascii"))
+    except OSError as error:
+        msg = f"echo.key_file: {path}: {error.strerror}; {get}"
+        raise ConfigError(msg) from error
+    except ValueError as error:
+        reason = "not text" if isinstance(error, UnicodeDecodeError) else str(error)
+        msg = f"echo.key_file: {path}: {reason}; {get}"
+        raise ConfigError(msg) from error
+
+
 def load(path: Path) -> tuple[Config, str]:
     """Return the configuration and its hash (16 hex digits of SHA-256).
 
@@ -302,6 +328,12 @@ def _contradictions(config: Config) -> Iterator[Fault]:
     yield from _twice("target", "name", [t.name for t in config.target])
     for index, target in enumerate(config.target):
         yield from _target(index, target)
+        if target.url.startswith("udp-echo://") and config.echo is None:
+            problem = (
+                f"`{target.url}` needs the site's key: run `jaga-collector echo-key"
+                f' {config.site.id}`, put it into a file, and add [echo] key_file = "…"'
+            )
+            yield ("target", index, "url"), problem
     for device in set(config.lan.devices) & {u.device for u in config.uplink}:
         yield ("lan", "devices"), f"`{device}` is an uplink's device too; name one only"
     yield from _tls(config.mqtt)

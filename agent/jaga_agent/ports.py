@@ -11,26 +11,19 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from jaga_agent.core.routes import Link as Link  # noqa: PLC0414, TC001  re-exported
+from jaga_agent.core.stamps import Stamp as Stamp  # noqa: PLC0414, TC001  re-exported
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
+    from jaga_agent.core.clock_sample import ClockSample
     from jaga_agent.core.events import CheckVerdict
     from jaga_agent.core.firewall import Ruleset
     from jaga_agent.core.model import Instant, UplinkName
+    from jaga_agent.core.one_way import OneWayCounts
     from jaga_agent.core.routes import RoutingState, RoutingStep
     from jaga_agent.core.usage import Usage
     from jaga_agent.targets import ProbeTarget
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """One moment on both clocks, read back to back: to measure with, not to date."""
-
-    wall_ns: int
-    """CLOCK_REALTIME, the clock the kernel stamps received packets with."""
-    boot_ns: int
-    """CLOCK_BOOTTIME."""
 
 
 class Clock(Protocol):
@@ -74,7 +67,10 @@ class Prober(Protocol):
     """Sends echo requests, each bound to one device."""
 
     def send(self, probe_id: int, device: str, address: str) -> None:
-        """Send one echo request to a numeric IPv4 address. Never raises."""
+        """Send one echo request to an address. Never raises.
+
+        ICMP takes a numeric IPv4 address, udp-echo "address:port".
+        """
         ...
 
     def close(self) -> None: ...
@@ -130,6 +126,28 @@ class Checker(Protocol):
     def close(self) -> None:
         """Drop the checks under way; nothing more is told."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class EchoSample:
+    """What an answer of the collector's reflector says beyond "answered"."""
+
+    device: str
+    address: str
+    """As it was asked for."""
+    rtt_s: float
+    """Without the time that the reflector held it."""
+    clock: ClockSample
+    began: tuple[int, int]
+    """Names the count that `counts` are totals of: flow, and how often it began."""
+    counts: OneWayCounts | None
+    """None while the reflector does not count (its first answer in a row)."""
+
+
+class EchoListener(ProbeListener, Protocol):
+    """The udp-echo prober's listener; each sample comes just before its `answered`."""
+
+    def echoed(self, sample: EchoSample) -> None: ...
 
 
 class KernelEvent(Enum):

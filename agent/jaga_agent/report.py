@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from jaga_agent.core.model import Health, Mode
 from jaga_agent.wire import messages as wire
+from jaga_agent.wire.echo import MAX_UPLINKS, SiteState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -256,6 +257,20 @@ def status(
             )
             for u in config.by_preference
         ),
+    )
+
+
+def last_resort(
+    config: Config, state: State, *, waiting: int, silent_s: float
+) -> SiteState:
+    """Return what goes along with udp-echo probes while there is no MQTT."""
+    active = None if state.active is None else state.index(state.active)
+    return SiteState(
+        active=active,
+        healths=tuple(HEALTH_CODE[per.health] for per in state.per[:MAX_UPLINKS]),
+        mode=MODE_CODE[config.site.mode],
+        waiting=waiting,
+        silent_s=int(silent_s),
     )
 
 

@@ -88,7 +88,8 @@ def _uplinks(answer: Answer) -> list[str]:
             f"{mark} {uplink['name']:<14.13}{uplink['device']:<8.7}"
             f"{WORDS[uplink['health']]:<12}{since:>12}{rtt:>10}"
         )
-        for note in _notes(uplink):
+        counts = answer["one_way"].get(uplink["name"])
+        for note in [*_notes(uplink), *_one_way(counts)]:
             lines += textwrap.wrap(
                 note, 80, initial_indent="      ", subsequent_indent="      "
             )
@@ -112,6 +113,39 @@ def _notes(uplink: Answer) -> list[str]:
     return notes
 
 
+def _one_way(counts: Answer | None) -> list[str]:
+    """Return on which way packets get lost, if any do."""
+    if counts is None or not (counts["up_lost"] or counts["down_lost"]):
+        return []
+    up = f"to the collector {counts['up_lost']} of {counts['up_sent']} packets lost"
+    down = f"back from it {counts['down_lost']} of {counts['down_sent']}"
+    return [f"{up}, {down}"]
+
+
+def _clock(answer: Answer) -> str:
+    age = answer["clock_age_s"]
+    line = "not confirmed since boot" if age < 0 else f"confirmed {span(age)} ago"
+    offset = answer["clock_offset"]
+    if offset is None:
+        return line
+    off_ms, within_ms = offset["offset_ms"], offset["uncertainty_ms"]
+    if abs(off_ms) <= within_ms:
+        line += f"; agrees with the collector's within {_ms(within_ms)}"
+    else:
+        which = "behind" if off_ms > 0 else "ahead of"
+        line += f"; {_ms(abs(off_ms))} {which} the collector's, ±{_ms(within_ms)}"
+    if not offset["collector_synchronised"]:
+        line += " (which is not confirmed itself)"
+    return line
+
+
+def _ms(milliseconds: float) -> str:
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    return f"{seconds:.1f} s" if seconds < 60 else span(seconds)
+
+
 def _connection(answer: Answer) -> list[str]:
     broker, records = answer["broker"], answer["records"]
     if broker["connected"]:
@@ -122,9 +156,10 @@ def _connection(answer: Answer) -> list[str]:
         )
     waiting = f"{records['waiting']} records wait to be sent"
     lost = f", {records['dropped']} dropped" if records["dropped"] else ""
-    age = answer["clock_age_s"]
-    clock = "not confirmed since boot" if age < 0 else f"confirmed {span(age)} ago"
-    return [line, f"Records:   {waiting}{lost}", f"Clock:     {clock}"]
+    clock = textwrap.wrap(
+        _clock(answer), 80, initial_indent="Clock:     ", subsequent_indent=" " * 11
+    )
+    return [line, f"Records:   {waiting}{lost}", *clock]
 
 
 def _decision(decision: Answer) -> str:

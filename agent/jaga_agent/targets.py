@@ -1,6 +1,6 @@
 """What is probed: a target's URL taken apart. Text in, values out; asks no network.
 
-icmp://1.1.1.1            udp-echo://collector.example:7007      pulses
+icmp://1.1.1.1            udp-echo://192.0.2.1:7007              pulses
 tcp://host:443            tls://host:8883                        checks
 dns://8.8.8.8/kpu.go.id   (the server; the name asked for)
 http://host/path          https://host/path
@@ -28,10 +28,10 @@ _PORTS = {
 }
 """Without a port in the URL; the other kinds must name one."""
 _WITH_PATH = frozenset({TargetKind.DNS, TargetKind.HTTP, TargetKind.HTTPS})
-_LITERAL = frozenset({TargetKind.ICMP, TargetKind.DNS})
+_LITERAL = frozenset({TargetKind.ICMP, TargetKind.DNS, TargetKind.UDP_ECHO})
 _EXAMPLE = {
     TargetKind.ICMP: "icmp://1.1.1.1",
-    TargetKind.UDP_ECHO: "udp-echo://collector.example:7007",
+    TargetKind.UDP_ECHO: "udp-echo://192.0.2.1:7007",
     TargetKind.TCP: "tcp://host.example:443",
     TargetKind.DNS: "dns://8.8.8.8/kpu.go.id",
     TargetKind.TLS: "tls://host.example:443",

@@ -33,6 +33,7 @@ from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
 from jaga_agent.adapters.netlink import NetlinkKernel
 from jaga_agent.adapters.spool import SqliteSpool
 from jaga_agent.adapters.sysctl import ProcSettings
+from jaga_agent.adapters.udp_echo import UdpEchoProber
 from jaga_agent.core.model import UplinkName
 from jaga_agent.core.routes import RoutedUplink, RoutingConfig
 from jaga_agent.errors import AdapterError, ChainError, PermissionMissingError
@@ -42,7 +43,12 @@ from jaga_agent.runtime.doors import Doors
 from jaga_agent.sd_notify import NotifyError, ServiceNotifier
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jaga_agent.config import Config
+    from jaga_agent.ports import Clock, EchoListener, Prober
+    from jaga_agent.runtime.doors import MakeEchoProber
+    from jaga_agent.wire.echo import SiteState
 
 _log = logging.getLogger(__name__)
 
@@ -132,6 +138,7 @@ async def _run(config: Config, config_hash: str) -> None:
                 make_checker=lambda listener: UplinkChecker(
                     listener, clock, config.resolvers
                 ),
+                make_echo_prober=echo_prober(config, clock),
                 make_broker=lambda listener, will: MqttBroker(
                     broker_settings(config), listener, will
                 ),
@@ -181,6 +188,21 @@ def routing(config: Config) -> RoutingConfig:
         ),
         config.lan.devices,
     )
+
+
+def echo_prober(config: Config, clock: Clock) -> MakeEchoProber | None:
+    """Return how to make the udp-echo prober; raises ConfigError about its key."""
+    if config.echo is None:
+        return None
+    key = config_module.echo_key(Path(config.echo.key_file))
+    places = {u.device: place for place, u in enumerate(config.by_preference)}
+
+    def make(listener: EchoListener, state: Callable[[], SiteState | None]) -> Prober:
+        return UdpEchoProber(
+            listener, clock, site=config.site.id, key=key, places=places, state=state
+        )
+
+    return make
 
 
 def broker_settings(config: Config) -> Settings:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from jaga_agent.wire.echo import site_key
 from jaga_server import __version__, config, logfmt, tail
 from jaga_server.core import district
-from jaga_server.errors import CollectorError
+from jaga_server.errors import CollectorError, ConfigError
 from jaga_server.runtime import Collector
 from jaga_server.store.reader import Reader
 from jaga_server.web import views
@@ -33,25 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         settings = config.load(arguments.config)
-        match arguments.command:
-            case "run":
-                logfmt.start(verbose=arguments.verbose)
-                return asyncio.run(Collector(settings).run())
-            case "check-config":
-                print(
-                    f"{arguments.config}: good; {len(settings.sites)} sites,"
-                    f" broker {settings.mqtt.address},"
-                    f" page http://{settings.web_host}:{settings.web_port}/"
-                )
-                return 0
-            case "tail":
-                logfmt.start(verbose=False)
-                signal.signal(signal.SIGTERM, signal.default_int_handler)
-                return tail.run(
-                    settings, arguments.site, lambda line: print(line, flush=True)
-                )
-            case _:
-                return _sites(settings)
+        return _obey(arguments, settings)
     except CollectorError as error:
         print(f"jaga-collector: {error}", file=sys.stderr)
         return 1
@@ -59,6 +42,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (`| head`) has gone; that is no fault.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _obey(arguments: argparse.Namespace, settings: config.Config) -> int:
+    match arguments.command:
+        case "run":
+            logfmt.start(verbose=arguments.verbose)
+            return asyncio.run(Collector(settings).run())
+        case "check-config":
+            print(
+                f"{arguments.config}: good; {len(settings.sites)} sites,"
+                f" broker {settings.mqtt.address},"
+                f" page http://{settings.web_host}:{settings.web_port}/"
+            )
+            return 0
+        case "echo-key":
+            return _echo_key(settings, arguments.site)
+        case "tail":
+            logfmt.start(verbose=False)
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            return tail.run(
+                settings, arguments.site, lambda line: print(line, flush=True)
+            )
+        case _:
+            return _sites(settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,10 +97,34 @@ def _parser() -> argparse.ArgumentParser:
         "tail", parents=[shared], help="print the sites' messages as JSON lines"
     )
     tailing.add_argument("--site", help="only of this site")
+    key = commands.add_parser(
+        "echo-key",
+        parents=[shared],
+        help="print a site's udp-echo key, for /etc/jaga/echo.key on its card",
+    )
+    key.add_argument("site", metavar="SITE", help="e.g. tps-6408052001-901")
     commands.add_parser(
         "sites", parents=[shared], help="print every site as the database knows it"
     )
     return parser
+
+
+def _echo_key(settings: config.Config, site: str) -> int:
+    """Print the key that belongs into the site's `[echo] key_file`."""
+    if settings.echo is None:
+        message = (
+            "no reflector is configured: add [echo] with secret_file to the"
+            " configuration, then ask again"
+        )
+        raise ConfigError(message)
+    if all(site != listed.site for listed in settings.sites):
+        message = (
+            f"site {site!r} is not on the site list, and the reflector answers no other;"
+            " add it there, or mend the name"
+        )
+        raise ConfigError(message)
+    print(site_key(settings.echo.master, site).hex())
+    return 0
 
 
 def _sites(settings: config.Config) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,6 +13,7 @@ from msgspec import Meta, Struct
 
 from jaga_agent import strict_toml
 from jaga_agent.strict_toml import Port, Secret, Text
+from jaga_agent.wire.echo import DEFAULT_PORT, KEY_BYTES, key_of_text
 from jaga_agent.wire.topics import Region
 from jaga_server import site_list
 from jaga_server.core.model import Site, Thresholds
@@ -84,12 +87,23 @@ class WebTable(Struct, frozen=True, forbid_unknown_fields=True):
     port: Port = 8080
 
 
+class EchoTable(Struct, frozen=True, forbid_unknown_fields=True):
+    secret_file: Annotated[
+        Text, Meta(description='the master secret\'s file, e.g. "echo.secret"')
+    ]
+    listen: Annotated[Text, Meta(description='an IPv4 address, e.g. "0.0.0.0"')] = (
+        "0.0.0.0"  # noqa: S104 (it answers what is authentic only)
+    )
+    port: Port = DEFAULT_PORT
+
+
 class PresenceTable(Struct, frozen=True, forbid_unknown_fields=True):
     interval_polling_day_s: Seconds = _USUAL.interval_polling_day_s
     interval_ready_s: Seconds = _USUAL.interval_ready_s
     interval_dormant_s: Seconds = _USUAL.interval_dormant_s
     overdue_missed: Annotated[int, Meta(ge=1, le=100)] = _USUAL.overdue_missed
     offline_missed: Annotated[int, Meta(ge=2, le=1000)] = _USUAL.offline_missed
+    last_resort_s: Seconds = _USUAL.last_resort_s
 
 
 class File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,6 +113,8 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreTable
     mqtt: MqttTable = MqttTable()
     web: WebTable = WebTable()
+    echo: EchoTable | None = None
+    """Left out: no reflector."""
     presence: PresenceTable = PresenceTable()
 
 
@@ -130,6 +146,15 @@ class Mqtt:
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """Where the reflector listens, and the secret that every site's key comes from."""
+
+    listen: str
+    port: int
+    master: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything `jaga-collector run` needs; paths are absolute."""
 
@@ -143,6 +168,7 @@ class Config:
     web_host: str
     web_port: int
     thresholds: Thresholds
+    echo: Echo | None = None
 
 
 def load(path: Path) -> Config:
@@ -185,12 +211,56 @@ def load(path: Path) -> Config:
         web_host=file.web.host,
         web_port=file.web.port,
         thresholds=Thresholds(**msgspec.structs.asdict(file.presence)),
+        echo=None if file.echo is None else _echo(file.echo, base),
     )
+
+
+def _echo(table: EchoTable, base: Path) -> Echo:
+    """Return the reflector's settings; raises ConfigError about its secret."""
+    path = base / table.secret_file
+    try:
+        mode = path.stat().st_mode
+        master = key_of_text(path.read_text(encoding="ascii"))
+    except FileNotFoundError as error:
+        message = (
+            f"echo.secret_file: there is no file {path}; make one:"
+            f" (umask 077; openssl rand -hex {KEY_BYTES} > {path})"
+        )
+        raise ConfigError(message) from error
+    except OSError as error:
+        message = (
+            f"echo.secret_file: {path}: {error.strerror}; let the collector read it"
+        )
+        raise ConfigError(message) from error
+    except ValueError as error:
+        reason = "not text" if isinstance(error, UnicodeDecodeError) else str(error)
+        message = (
+            f"echo.secret_file: {path}: {reason}; make one:"
+            f" openssl rand -hex {KEY_BYTES} (every site then needs a new key)"
+        )
+        raise ConfigError(message) from error
+    if mode & stat.S_IRWXO:
+        message = f"echo.secret_file: everybody may use {path}; run: chmod o= {path}"
+        raise ConfigError(message)
+    return Echo(table.listen, table.port, master)
 
 
 def _contradictions(file: File) -> Iterator[Fault]:
     """Yield what the shapes cannot say."""
-    mqtt, presence = file.mqtt, file.presence
+    presence = file.presence
+    yield from _mqtt(file.mqtt)
+    if file.echo is not None:
+        try:
+            ipaddress.IPv4Address(file.echo.listen)
+        except ValueError:
+            problem = f'"{file.echo.listen}" will not do; want an IPv4 address of this'
+            yield ("echo", "listen"), problem + ' machine, or "0.0.0.0" for all'
+    if presence.offline_missed <= presence.overdue_missed:
+        problem = f"must be more than overdue_missed, {presence.overdue_missed}"
+        yield ("presence", "offline_missed"), problem
+
+
+def _mqtt(mqtt: MqttTable) -> Iterator[Fault]:
     if (mqtt.host is None) == (mqtt.socket is None):
         which = "and has neither" if mqtt.host is None else "not both"
         yield ("mqtt",), f"needs either host (and port) or socket, {which}"
@@ -206,9 +276,6 @@ def _contradictions(file: File) -> Iterator[Fault]:
         yield ("mqtt", lacking), "missing; `cert` and `key` go together"
     if mqtt.password is not None and mqtt.username is None:
         yield ("mqtt", "password"), "needs mqtt.username; write both or none"
-    if presence.offline_missed <= presence.overdue_missed:
-        problem = f"must be more than overdue_missed, {presence.overdue_missed}"
-        yield ("presence", "offline_missed"), problem
 
 
 def _not_there(file: File, base: Path) -> Iterator[Fault]:

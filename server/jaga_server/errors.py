@@ -5,6 +5,7 @@
   x StoreError           the database cannot be used (newer version, locked, disk full)
   x BrokerError          the broker refused this collector for good
   x WebError             the page's port cannot be had
+  x EchoError            the reflector's port cannot be had
 """
 
 
@@ -26,3 +27,7 @@ class BrokerError(CollectorError):
 
 class WebError(CollectorError):
     """The page's address cannot be had."""
+
+
+class EchoError(CollectorError):
+    """The reflector's address cannot be had."""

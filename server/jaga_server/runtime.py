@@ -1,7 +1,7 @@
 """Puts the collector together and keeps it running. The only module that knows all.
 
 Three threads: `mqtt` (the broker's connection), `writer` (decode, store, acknowledge),
-and the main one (event loop: page, stream, service manager). Messages go one way through
+and the main one (event loop: page, stream, udp-echo reflector, service manager). Messages go one way through
 them; acknowledgements come back from the writer.
 """
 
@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import signal
 from typing import TYPE_CHECKING
 
 from jaga_agent.sd_notify import NotifyError, ServiceNotifier
+from jaga_server.adapters.echo import EchoServer
 from jaga_server.adapters.mqtt import Consumer
 from jaga_server.errors import ConfigError
+from jaga_server.ingest import received
 from jaga_server.ingest.counters import Counters
+from jaga_server.ingest.reflector import Reflector
 from jaga_server.ingest.writer import Writer
 from jaga_server.store.reader import Reader
 from jaga_server.store.sqlite import Store
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from jaga_agent.wire.echo import SiteState
     from jaga_server.config import Config
     from jaga_server.ingest.received import Token
     from jaga_server.ingest.update import Update
@@ -60,7 +65,8 @@ class Collector:
         self._reader = undo.enter_context(contextlib.closing(Reader(config.store)))
         self._counters = Counters()
         self._board = Board(config.district, config.sites)
-        self._metrics = Metrics(self._counters, self._board)
+        self._echo, reflector = self._open_echo(config, undo)
+        self._metrics = Metrics(self._counters, self._board, reflector)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer = Writer(
             self._store,
@@ -94,6 +100,28 @@ class Collector:
             )
         )
 
+    def _open_echo(
+        self, config: Config, undo: contextlib.ExitStack
+    ) -> tuple[EchoServer | None, Reflector | None]:
+        """Return the reflector and what it counts, if it is wanted."""
+        if config.echo is None:
+            return None, None
+        reflector = Reflector(
+            config.echo.master,
+            (site.site for site in config.sites),
+            run_secret=secrets.token_bytes(32),
+        )
+        server = undo.enter_context(
+            contextlib.closing(EchoServer(reflector, self._sighted))
+        )
+        server.bind(config.echo.listen, config.echo.port)
+        return server, reflector
+
+    def _sighted(
+        self, site: str, state: SiteState, place: int, arrival_ms: int
+    ) -> None:
+        self._writer.see(site, received.last_resort(state, place, arrival_ms))
+
     def _acknowledge(self, tokens: Sequence[Token]) -> None:
         self._consumer.acknowledge(tokens)
 
@@ -124,13 +152,17 @@ class Collector:
         self._board.post(self._writer.known())
         self._writer.start()
         self._consumer.start()
+        if self._echo is not None:
+            self._echo.start(self._loop)
         board = asyncio.create_task(self._board.run())
         serving = asyncio.create_task(self._server.serve([self._listener]))
+        echo = self._config.echo
         log.info(
-            "collector runs page=http://%s:%d broker=%s sites=%d store=%s",
+            "collector runs page=http://%s:%d broker=%s echo=%s sites=%d store=%s",
             self._config.web_host,
             self._config.web_port,
             self._config.mqtt.address,
+            "off" if echo is None else f"{echo.listen}:{echo.port}/udp",
             len(self._config.sites),
             self._config.store,
         )
@@ -178,6 +210,8 @@ class Collector:
     async def _stop(self, serving: asyncio.Task[None]) -> bool:
         """Take no more, commit and acknowledge what is in hand, close; True if all was."""
         self._consumer.pause()
+        if self._echo is not None:
+            self._echo.close()
         complete = await asyncio.to_thread(self._writer.stop, DRAIN_S)
         await asyncio.to_thread(self._consumer.close, CLOSE_S)
         self._board.close()

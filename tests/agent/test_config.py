@@ -24,6 +24,8 @@ host = "collector.example"
 tls = false
 """
 
+KEYED = '[echo]\nkey_file = "k"\n'
+
 # name: (what to replace, with what, line wanted, the rest of the message)
 WRONG = {
     "misspelt key": ('device = "wan2"', 'devce = "wan2"', 10, "did you mean `device`?"),
@@ -120,6 +122,24 @@ WRONG = {
         '[[target]]\nname = "x"\nurl = "http://a.example"\nrole = "boss"\n[mqtt]',
         16,
         'target[1].role: "boss" will not do; want one of "app", "reference"',
+    ),
+    "udp-echo without a key": (
+        "[mqtt]",
+        '[[target]]\nname = "x"\nurl = "udp-echo://192.0.2.1:7007"\n[mqtt]',
+        15,
+        "needs the site's key: run `jaga-collector echo-key tps-6408052001-901`",
+    ),
+    "udp-echo without a port": (
+        "[mqtt]",
+        f'{KEYED}[[target]]\nname = "x"\nurl = "udp-echo://192.0.2.1"\n[mqtt]',
+        17,
+        "add the port, like udp-echo://192.0.2.1:7007",
+    ),
+    "echo without key_file": (
+        "[mqtt]",
+        "[echo]\n[mqtt]",
+        13,
+        "echo.key_file: missing; add `key_file = …`: the key's file, e.g. \"/etc/jaga",
     ),
     "unknown mode": (
         "[[uplink]]",
@@ -225,8 +245,54 @@ def test_without_a_pulse_target_the_defaults_are_used_beside_the_checks(tmp_path
 
 
 def test_with_one_pulse_target_there_are_no_others(tmp_path):
-    own = '[[target]]\nname = "own"\nurl = "udp-echo://collector.example:7007"\n'
-    assert load(tmp_path, GOOD + SIREKAP + own).policy.targets == ("own",)
+    own = '[[target]]\nname = "own"\nurl = "udp-echo://192.0.2.1:7007"\n'
+    echo = '[echo]\nkey_file = "echo.key"\n'
+    assert load(tmp_path, GOOD + SIREKAP + own + echo).policy.targets == ("own",)
+
+
+ECHO = """
+[echo]
+key_file = "echo.key"
+[[target]]
+name = "collector"
+url = "udp-echo://192.0.2.1:7007"
+"""
+
+
+def test_a_udp_echo_target(tmp_path):
+    loaded = load(tmp_path, GOOD + ECHO)
+    (target,) = loaded.pulse_targets
+    assert target.kind is TargetKind.UDP_ECHO
+    assert target.address == "192.0.2.1:7007"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(None, "No such file", id="missing"),
+        pytest.param(b"", "want 64 hexadecimal digits, this has 0", id="empty"),
+        pytest.param(b"ab" * 31 + b"\n", "this has 62", id="short"),
+        pytest.param(b"g" * 64, "want 64 hexadecimal digits", id="not hexadecimal"),
+        pytest.param(b"\xff" * 64, "not text", id="binary"),
+    ],
+)
+def test_a_bad_echo_key_says_where_to_get_one(tmp_path, content, said):
+    path = tmp_path / "echo.key"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        config.echo_key(path)
+    message = str(caught.value)
+    assert message.startswith(f"echo.key_file: {path}: ")
+    assert said in message
+    assert message.endswith("; get it with: jaga-collector echo-key SITE")
+    if content:
+        assert content.decode("latin-1") not in message
+
+
+def test_an_echo_key(tmp_path):
+    (tmp_path / "echo.key").write_text("0F" * 32 + "\n")
+    assert config.echo_key(tmp_path / "echo.key") == b"\x0f" * 32
 
 
 def test_uplinks_are_ranked_by_preference_then_by_place(tmp_path):

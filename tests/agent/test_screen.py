@@ -41,8 +41,19 @@ def answer(**changes):
         "broker": {"connected": True, "reason": None, "for_s": 60.0},
         "records": {"waiting": 0, "last_seq": 9, "dropped": 0},
         "clock_age_s": -1,
+        "clock_offset": None,
+        "one_way": {},
         "troubles": [],
         **changes,
+    }
+
+
+def offset(offset_ms, uncertainty_ms, *, synchronised=True):
+    return {
+        "offset_ms": offset_ms,
+        "uncertainty_ms": uncertainty_ms,
+        "collector_synchronised": synchronised,
+        "age_s": 3.0,
     }
 
 
@@ -86,6 +97,30 @@ SCREENS = {
         "Not the site's fault: sirekap",
     ),
     "clock": ({"clock_age_s": 3}, "confirmed 3 s ago"),
+    "clock behind": (
+        {"clock_offset": offset(8_000.0, 21.4)},
+        "boot; 8.0 s behind the collector's, ±21 ms",
+    ),
+    "clock ahead, by days": (
+        {"clock_offset": offset(-90_000_000.0, 21.4)},
+        "boot; 1 d 1 h ahead of the collector's, ±21 ms",
+    ),
+    "clock agrees": (
+        {"clock_age_s": 3, "clock_offset": offset(3.0, 21.4)},
+        "confirmed 3 s ago; agrees with the collector's within 21 ms",
+    ),
+    "nobody knows the time": (
+        {"clock_offset": offset(3.0, 16_021.4, synchronised=False)},
+        "(which is not confirmed itself)",
+    ),
+    "lossy one way": (
+        {
+            "one_way": {
+                "xl": {"up_sent": 99, "up_lost": 20, "down_sent": 79, "down_lost": 1}
+            }
+        },
+        "to the collector 20 of 99 packets lost, back from it 1 of 79",
+    ),
     "records": (
         {"records": {"waiting": 3, "dropped": 1}},
         "3 records wait to be sent, 1",

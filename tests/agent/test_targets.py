@@ -11,13 +11,6 @@ from jaga_agent.core.model import TargetKind
 RIGHT = {
     "icmp://1.1.1.1": ("icmp", "1.1.1.1", None, "", None),
     "icmp://1.1.1.1/": ("icmp", "1.1.1.1", None, "", None),
-    "udp-echo://Collector.example:7007": (
-        "udp-echo",
-        "collector.example",
-        7007,
-        "",
-        None,
-    ),
     "udp-echo://203.0.113.7:7007": ("udp-echo", "203.0.113.7", 7007, "", None),
     "tcp://host.example:443": ("tcp", "host.example", 443, "", None),
     "dns://8.8.8.8/kpu.go.id": ("dns", "8.8.8.8", 53, "", "kpu.go.id"),
@@ -44,11 +37,12 @@ WRONG = {
     "https:///path": "names no host",
     "icmp://example.org": "resolved through one provider and blamed on another",
     "dns://resolver.example/kpu.go.id": "want dns:// and an IPv4 address",
+    "udp-echo://collector.example:7": "want udp-echo:// and an IPv4 address",
     "icmp://1.1.1.1:7": "ICMP has no ports; leave `:7` out",
     "icmp://1.1.1.1/x": "has no path; leave `/x` out",
     "tcp://host.example": "add the port, like tcp://host.example:443",
     "tls://host.example": "add the port, like tls://",
-    "udp-echo://host.example": "add the port, like udp-echo://collector.example:7007",
+    "udp-echo://192.0.2.1": "add the port, like udp-echo://192.0.2.1:7007",
     "tcp://host.example:443/x": "has no path",
     "tcp://host.example:0": "port 0 is none",
     "tcp://host.example:70000": "not a URL; write it like tcp://",
@@ -104,7 +98,7 @@ def test_any_text_is_a_target_or_a_line_of_advice(kind, rest):
 
 def test_pulses_and_checks():
     assert targets.parse("x", "icmp://1.1.1.1").is_pulse
-    assert targets.parse("x", "udp-echo://a.example:7").is_pulse
+    assert targets.parse("x", "udp-echo://10.0.0.1:7").is_pulse
     assert not targets.parse("x", "tcp://a.example:7").is_pulse
     assert targets.parse("x", "tcp://10.0.0.1:7").is_literal
     assert not targets.parse("x", "tcp://a.example:7").is_literal

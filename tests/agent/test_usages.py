@@ -48,6 +48,7 @@ class Desk:
             doors=SimpleNamespace(ledger=ledger, clock=self.clock),
             driver=SimpleNamespace(feed=self.fed.append),
             troubles=self.troubles,
+            spent=lambda _: 77,
         )
         self.usages.begin()
         (work,) = self.usages.work()

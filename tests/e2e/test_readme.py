@@ -102,6 +102,8 @@ def keys(kind):
     """Yield table.key of every key of a configuration file."""
     for table in msgspec.inspect.type_info(kind).fields:
         inside = getattr(table.type, "item_type", table.type)
+        if isinstance(inside, msgspec.inspect.UnionType):  # a table that may be absent
+            inside = inside.types[0]
         for field in inside.fields:
             yield f"{table.encode_name}.{field.encode_name}"
 

@@ -86,6 +86,9 @@ BAD = {
     "no such zone": ('district', 'timezone = "WITA"\ndistrict', ':3: collector.timezone: "WITA" is unknown here'),
     "no directory": ('"collector.db"', '"no/collector.db"', ":9: store.path: there is no directory"),
     "no site list": ('"sites.csv"', '"site.csv"', "site list"),
+    "echo without a secret": ("[store]", "[echo]\n[store]", ":8: echo.secret_file: missing; add `secret_file = …`: the master"),
+    "echo at a name": ("[store]", '[echo]\nsecret_file = "s"\nlisten = "localhost"\n[store]', ':10: echo.listen: "localhost" will not do; want an IPv4 address'),
+    "echo port": ("[store]", '[echo]\nsecret_file = "s"\nport = 0\n[store]', ":10: echo.port: 0 will not do; want a port"),
     "presence upside down": ("[store]", "[presence]\noffline_missed = 2\n[store]", ":9: presence.offline_missed: must be more than"),
 }  # fmt: skip
 
@@ -97,6 +100,48 @@ def test_bad_config(write, old, new, want):
     with pytest.raises(ConfigError) as caught:
         config.load(path)
     assert want in str(caught.value)
+
+
+ECHO = '[echo]\nsecret_file = "echo.secret"\n'
+
+
+def test_echo_is_off_unless_asked_for(write):
+    assert config.load(write()).echo is None
+
+
+def test_echo(write, tmp_path):
+    (tmp_path / "echo.secret").write_text("5a" * 32 + "\n")
+    (tmp_path / "echo.secret").chmod(0o640)
+    got = config.load(write(GOOD + ECHO)).echo
+    assert (got.listen, got.port, got.master) == ("0.0.0.0", 7007, b"Z" * 32)  # noqa: S104 (the default)
+    assert "ZZ" not in repr(got)
+
+
+BAD_SECRETS = {
+    "missing": (None, 0o600, "there is no file"),
+    "short": (b"5a" * 16, 0o600, "want 64 hexadecimal digits, this has 32 characters"),
+    "not hexadecimal": (b"geheim!!" * 8, 0o600, "want 64 hexadecimal digits"),
+    "binary": (bytes(range(128, 192)), 0o600, "not text"),
+    "for everybody": (b"5a" * 32, 0o644, "everybody may use"),
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "want"), BAD_SECRETS.values(), ids=BAD_SECRETS
+)
+def test_bad_secret(write, tmp_path, content, mode, want):
+    path = tmp_path / "echo.secret"
+    if content is not None:
+        path.write_bytes(content)
+        path.chmod(mode)
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(GOOD + ECHO))
+    message = str(caught.value)
+    assert message.startswith("echo.secret_file: ")
+    assert want in message
+    assert str(path) in message
+    assert "\n" not in message
+    assert "geheim" not in message
 
 
 def test_every_fault_at_once(write):

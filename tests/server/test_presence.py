@@ -14,6 +14,7 @@ from jaga_server.core.model import (
     Condition,
     Health,
     Host,
+    LastResort,
     Mode,
     Presence,
     Reading,
@@ -39,6 +40,11 @@ def beat(
     return Beat("s", boot, seq, t_ms, t_ms, True, mode, active, uplinks, host)
 
 
+def echo(at_s=0):
+    at_ms = T0 + at_s * 1000
+    return LastResort(at_ms, 0, 0, (Health.UP,), Mode.POLLING_DAY, 4, 8)
+
+
 def told(online, *, boot=BOOT, connection=1, retained=False):
     return Report("s", online, boot, connection, "", "", (), T0, retained)
 
@@ -50,6 +56,8 @@ def play(*steps):
         moment = Moment(T0 + at_s * 1000, at_s * 1000)
         if isinstance(what, Beat):
             state = district.heartbeat(state, what, moment)
+        elif isinstance(what, LastResort):
+            state = district.sighted(state, what)
         elif isinstance(what, Report):
             state = district.report(state, what, moment)
         state = district.judge(state, moment, LIMITS)
@@ -100,6 +108,20 @@ CASES = {
         4, "online", "fine"),
     "a birth repeated late does not undo the will": (
         ((0, BIRTH), (1, WILL), (2, told(True, retained=True))), 3, "offline", "offline"),
+    "the will, and an echo since": (
+        ((0, BIRTH), (1, beat()), (2, WILL), (3, echo(3))), 182, "overdue", "degraded"),
+    "the echoes end": (
+        ((0, BIRTH), (1, beat()), (2, WILL), (3, echo(3))), 183, "offline", "offline"),
+    "they go on": (
+        ((0, BIRTH), (2, WILL), (3, echo(3)), (100, echo(100))), 279, "overdue", "degraded"),
+    "an echo told twice, the old one last": (
+        ((2, WILL), (100, echo(100)), (101, echo(3))), 279, "overdue", "degraded"),
+    "silence for long, and an echo": (((0, beat()), (119, echo(119))), 120, "overdue", "degraded"),
+    "an echo and no heartbeat ever": (((0, echo()),), 1, "overdue", "degraded"),
+    "an echo once, and nothing ever since": (((0, echo()),), 180, "offline", "offline"),
+    "an echo of a site that is online": (((0, beat()), (1, echo(1))), 2, "online", "fine"),
+    "a heartbeat after the echoes": (
+        ((0, BIRTH), (1, WILL), (2, echo(2)), (400, beat(at_s=400))), 401, "online", "fine"),
     "a retained birth of the next boot does": (
         ((0, told(True, boot=OLD_BOOT)), (1, told(False, boot=OLD_BOOT)),
          (2, told(True, retained=True))), 3, "online", "unknown"),
@@ -153,7 +175,10 @@ def test_deaf_time_is_not_silence():
     state = district.heartbeat(SiteState(), beat(), Moment(T0, hearing.read(T0)))
     hearing = hearing.stop(T0 + 5_000)
     hour_ms = T0 + 3_600_000
-    assert presence.presence(state, hearing.read(hour_ms), LIMITS) is Presence.ONLINE
+    assert (
+        presence.presence(state, hearing.read(hour_ms), LIMITS, hour_ms)
+        is Presence.ONLINE
+    )
     hearing = hearing.start(hour_ms)
     assert hearing.read(hour_ms + 24_000) == 29_000
     for after_s, want in (
@@ -162,7 +187,7 @@ def test_deaf_time_is_not_silence():
         (115, Presence.OFFLINE),
     ):
         heard = hearing.read(hour_ms + after_s * 1000)
-        assert presence.presence(state, heard, LIMITS) is want
+        assert presence.presence(state, heard, LIMITS, hour_ms) is want
 
 
 def test_a_blip_of_the_broker_revives_nobody():
@@ -170,7 +195,8 @@ def test_a_blip_of_the_broker_revives_nobody():
     state = district.heartbeat(SiteState(), beat(), Moment(T0, 0))
     later = T0 + 600_000
     hearing = hearing.stop(later).start(later + 1)
-    assert presence.presence(state, hearing.read(later + 2), LIMITS) is Presence.OFFLINE
+    heard = hearing.read(later + 2)
+    assert presence.presence(state, heard, LIMITS, later + 2) is Presence.OFFLINE
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60_000)), max_size=30))

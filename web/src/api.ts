@@ -21,6 +21,15 @@ export interface UplinkView {
   lost: number;
 }
 
+export interface LastResortView {
+  at_ms: number;
+  through: string | null;
+  active: string | null;
+  uplinks: readonly Health[];
+  waiting: number;
+  silent_s: number;
+}
+
 export interface SiteView {
   site: string;
   name: string;
@@ -35,6 +44,7 @@ export interface SiteView {
   last_seen_ms: number | null;
   active: string | null;
   uplinks: readonly UplinkView[];
+  last_resort: LastResortView | null;
 }
 
 export interface HostView {

@@ -31,6 +31,7 @@ export function site(change: Partial<SiteView> = {}): SiteView {
     last_seen_ms: 9_000,
     active: "telkomsel",
     uplinks: [uplink(), uplink({ name: "xl", provider: "XL", device: "wan1", active: false })],
+    last_resort: null,
     ...change,
   };
 }

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from jaga_agent.core.actions import Action
     from jaga_agent.core.state import Probe, State
 
+CLOSED_PORT = "port unreachable"
+"""So begins the refusal of a host that was reached (RFC 792, type 3, code 3)."""
+
 __all__ = ["next_deadline", "step"]
 
 
@@ -56,10 +59,8 @@ def step(  # noqa: C901 - one case for each kind of event, nothing else
             _link_seen(turn, event)
         case ProbeAnswered():
             _answered(turn, event)
-        case ProbeRefused(probe_id=probe_id, reason=detail):
-            if (probe := turn.take(probe_id)) is not None and not probe.overdue:
-                cause = because("cause.refused", target=probe.target, detail=detail)
-                _unanswered(turn, probe, cause, lost=True)
+        case ProbeRefused():
+            _refused(turn, event)
         case ProbeNotSent(probe_id=probe_id, reason=detail):
             if (probe := turn.take(probe_id)) is not None and not probe.overdue:
                 cause = because("cause.not_sent", target=probe.target, detail=detail)
@@ -161,6 +162,27 @@ def _answered(turn: Turn, event: ProbeAnswered) -> None:
     turn.target_answers(probe.target)
     race.refute(turn, index)
     race.judge_answer(turn, index)
+
+
+def _refused(turn: Turn, event: ProbeRefused) -> None:
+    probe = turn.take(event.probe_id)
+    if probe is None or probe.overdue:
+        return
+    if event.reason.startswith(CLOSED_PORT):
+        _closed(turn, probe)
+    else:
+        cause = because("cause.refused", target=probe.target, detail=event.reason)
+        _unanswered(turn, probe, cause, lost=True)
+
+
+def _closed(turn: Turn, probe: Probe) -> None:
+    """Take note of a host that answers, on which nobody listens: the target's fault."""
+    index = turn.index(probe.uplink)
+    race.heard(turn, index)
+    misses = turn.path(index, probe.target).misses + 1
+    turn.set_path(index, probe.target, misses=misses)
+    turn.judge_target(probe.target)
+    race.refute(turn, index)
 
 
 def _unanswered(turn: Turn, probe: Probe, cause: Reason, *, lost: bool) -> None:

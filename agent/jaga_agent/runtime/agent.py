@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from jaga_agent.core.actions import Action
     from jaga_agent.core.model import UplinkName
     from jaga_agent.runtime.doors import Doors
+    from jaga_agent.wire.echo import SiteState
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Agent:
             recorder=recorder,
             troubles=troubles,
         )
+        self._probes.last_resort = self._last_resort
         self._routes = Routes(
             config.devices,
             doors=doors,
@@ -94,7 +96,13 @@ class Agent:
             troubles=troubles,
             moved=self._moved,
         )
-        self._usages = Usages(config, doors=doors, driver=driver, troubles=troubles)
+        self._usages = Usages(
+            config,
+            doors=doors,
+            driver=driver,
+            troubles=troubles,
+            spent=lambda name: self._probes.spent.of(name, self._clock.now()),
+        )
         self._sampling = Sampling(
             config.devices,
             doors=doors,
@@ -180,6 +188,17 @@ class Agent:
             },
             clock_age_s=self._clock.age_s(),
             troubles=self._troubles.all(),
+            **self._probes.echoes.snapshot(),
+        )
+
+    def _last_resort(self) -> SiteState | None:
+        if self._presence.is_connected:
+            return None
+        return report.last_resort(
+            self._config,
+            self._driver.state,
+            waiting=self._recorder.waiting,
+            silent_s=self._presence.silent_s,
         )
 
     def quota(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         CheckListener,
         Clock,
         Devices,
+        EchoListener,
         FlowCounters,
         Host,
         Kernel,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
         Will,
     )
     from jaga_agent.reconcile import Reconciler
+    from jaga_agent.wire.echo import SiteState
+
+    MakeEchoProber = Callable[[EchoListener, Callable[[], SiteState | None]], Prober]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +57,5 @@ class Doors:
     alive: Callable[[str], None]
     alive_every_s: float | None
     """How often the service manager must hear that we live; None: never."""
+    make_echo_prober: MakeEchoProber | None = None
+    """None: no udp-echo target is configured."""

@@ -71,6 +71,11 @@ class Presence:
             "for_s": self._clock.now() - self._since,
         }
 
+    @property
+    def silent_s(self) -> float:
+        """Return for how long there has been no connection; 0 while there is one."""
+        return 0.0 if self.is_connected else self._clock.now() - self._since
+
     def connected(self, session_present: bool) -> None:
         self._now(connected=True, reason=None)
         _log.info("broker connected session_present=%s", session_present)

@@ -67,6 +67,8 @@ def status(
     records: Mapping[str, Any],
     clock_age_s: int,
     troubles: Sequence[str],
+    one_way: Mapping[str, Mapping[str, int]],
+    clock_offset: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the whole answer."""
     return {
@@ -83,5 +85,7 @@ def status(
         "broker": dict(broker),
         "records": dict(records),
         "clock_age_s": clock_age_s,
+        "clock_offset": None if clock_offset is None else dict(clock_offset),
+        "one_way": {name: dict(counts) for name, counts in one_way.items()},
         "troubles": list(troubles),
     }

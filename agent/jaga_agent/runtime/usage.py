@@ -16,7 +16,7 @@ from jaga_agent.core.model import UplinkName
 from jaga_agent.errors import ConfigError, LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from jaga_agent.config import Config
     from jaga_agent.ports import Device
@@ -31,13 +31,21 @@ class Usages:
     """Each uplink's count; used on the event loop only."""
 
     def __init__(
-        self, config: Config, *, doors: Doors, driver: Driver, troubles: Troubles
+        self,
+        config: Config,
+        *,
+        doors: Doors,
+        driver: Driver,
+        troubles: Troubles,
+        spent: Callable[[UplinkName], int],
     ) -> None:
         self._config = config
         self._ledger = doors.ledger
         self._clock = doors.clock
         self._driver = driver
         self._troubles = troubles
+        self._spent = spent
+        """The agent's own pulses' bytes of the last 24 hours."""
         self._of: dict[UplinkName, usage.Usage] = {}
         self._others: dict[str, usage.Usage] = {}
         """Uplinks that the configuration does not name now: kept, they may come back."""
@@ -83,7 +91,7 @@ class Usages:
         """Tell the core how much each uplink has carried."""
         self._renew()
         for name, of in self._of.items():
-            self._driver.feed(UsageSeen(name, of.used_bytes))
+            self._driver.feed(UsageSeen(name, of.used_bytes, self._spent(name)))
 
     def reset(self, uplink: str, used_bytes: int) -> None:
         """Begin a new period now.
@@ -101,7 +109,7 @@ class Usages:
         self._ledger.save(self._all(), clean=False)
         self._may_keep = True
         self._troubles.over("usage")
-        self._driver.feed(UsageSeen(name, used_bytes))
+        self._driver.feed(UsageSeen(name, used_bytes, self._spent(name)))
 
     def snapshot(self) -> dict[str, usage.Usage]:
         """Return each configured uplink's count, by name."""

@@ -23,7 +23,13 @@ from jaga_server.core.model import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jaga_server.core.model import Beat, Report, Thresholds, Transition
+    from jaga_server.core.model import (
+        Beat,
+        LastResort,
+        Report,
+        Thresholds,
+        Transition,
+    )
 
 HEALTHS = frozenset(health.value for health in Health)
 RECENT_UNLISTED_MS = 86_400_000
@@ -144,9 +150,17 @@ def _will(state: SiteState, told: Report) -> SiteState:
     return replace(state, will=told, fallen=True)
 
 
+def sighted(state: SiteState, sight: LastResort) -> SiteState:
+    """Return the state after a last-resort heartbeat. A will that stands goes on to."""
+    known = state.last_resort
+    if known is not None and sight.arrival_ms < known.arrival_ms:
+        return state
+    return replace(state, last_resort=sight)
+
+
 def judge(state: SiteState, moment: Moment, thresholds: Thresholds) -> SiteState:
     """Return the state with its presence and condition of now, and since when."""
-    present = presence.presence(state, moment.heard, thresholds)
+    present = presence.presence(state, moment.heard, thresholds, moment.now_ms)
     verdict = presence.condition(state, present)
     if verdict is state.condition:
         return state if present is state.presence else replace(state, presence=present)

@@ -150,6 +150,23 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class LastResort:
+    """What a site told by udp-echo while it had no MQTT."""
+
+    arrival_ms: int
+    place: int
+    """Which of the site's uplinks it came through, in the order of its birth."""
+    active: int | None
+    """Place of the uplink that carries the site."""
+    healths: tuple[Health, ...]
+    mode: Mode
+    waiting: int
+    """At least so many records wait at the site."""
+    silent_s: int
+    """At least so long it has had no MQTT."""
+
+
+@dataclass(frozen=True, slots=True)
 class Probes:
     """The counts of one heartbeat on one uplink, for the loss window."""
 
@@ -189,6 +206,8 @@ class SiteState:
     condition: Condition = Condition.UNKNOWN
     since_ms: int | None = None
     """Since when that condition holds."""
+    last_resort: LastResort | None = None
+    """The last one, whatever was heard since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +221,9 @@ class Thresholds:
     """Heartbeats missed in a row before a site is overdue."""
     offline_missed: int = 12
     """… before it is offline even without its last will."""
+    last_resort_s: float = 180.0
+    """A site heard by udp-echo within this long is not offline. An agent with eight
+    targets and one uplink left asks the reflector each 80 s."""
 
     def interval_ms(self, mode: Mode) -> int:
         """Return how often a heartbeat is due in this mode."""

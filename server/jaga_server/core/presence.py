@@ -7,6 +7,10 @@ Rules, in this order:
 3. silence on the hearing clock ≥ `offline_missed` intervals → offline;
 4. … ≥ `overdue_missed` intervals → overdue;
 5. otherwise online.
+
+What 1 to 3 call never or offline is overdue while the site is heard by its last resort
+(udp-echo): it lives and some uplink carries packets, only its heartbeats do not come. That
+is judged by the wall clock: the reflector hears whether or not the broker does.
 """
 
 from __future__ import annotations
@@ -19,8 +23,21 @@ if TYPE_CHECKING:
     from jaga_server.core.model import SiteState, Thresholds
 
 
-def presence(state: SiteState, heard_now: int, thresholds: Thresholds) -> Presence:
-    """Return whether the site is heard.
+def presence(
+    state: SiteState, heard_now: int, thresholds: Thresholds, now_ms: int
+) -> Presence:
+    """Return whether the site is heard, `now_ms` being Unix milliseconds."""
+    by_mqtt = heartbeats(state, heard_now, thresholds)
+    last = state.last_resort
+    if last is None or by_mqtt in {Presence.ONLINE, Presence.OVERDUE}:
+        return by_mqtt
+    if now_ms - last.arrival_ms < thresholds.last_resort_s * 1000:
+        return Presence.OVERDUE
+    return Presence.OFFLINE
+
+
+def heartbeats(state: SiteState, heard_now: int, thresholds: Thresholds) -> Presence:
+    """Return whether the site is heard by MQTT.
 
     `heard_now` is the hearing clock's reading. A site that has told no mode yet is held
     to the longest interval: its first heartbeat will tell.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from jaga_agent.wire import messages, topics
+from jaga_agent.wire import echo, messages, topics
 from jaga_agent.wire.messages import (
     Event,
     Heartbeat,
@@ -146,6 +146,19 @@ def report(site: str, wire: Status, received: Received) -> model.Report:
         tuple(model.Identity(u.name, u.provider, u.device) for u in wire.uplinks),
         received.arrival_ms,
         received.retained,
+    )
+
+
+def last_resort(state: echo.SiteState, place: int, arrival_ms: int) -> model.LastResort:
+    """Return a last-resort heartbeat as the core knows it."""
+    return model.LastResort(
+        arrival_ms,
+        place,
+        state.active,
+        tuple(HEALTH[code] for code in state.healths),
+        MODE[state.mode],
+        state.waiting,
+        state.silent_s,
     )
 
 

@@ -18,6 +18,7 @@ from jaga_server.adapters import clock
 from jaga_server.core import district
 from jaga_server.core.district import Moment
 from jaga_server.core.hearing import Hearing
+from jaga_server.core.model import SiteState
 from jaga_server.errors import StoreError
 from jaga_server.ingest import batch as batches
 from jaga_server.ingest import received as inbox
@@ -28,7 +29,7 @@ from jaga_server.store.sqlite import UnstorableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
-    from jaga_server.core.model import SiteState, Thresholds, Transition
+    from jaga_server.core.model import LastResort, Thresholds, Transition
     from jaga_server.ingest.counters import Counters
     from jaga_server.ingest.received import Received, Token
     from jaga_server.store.sqlite import Store
@@ -80,6 +81,8 @@ class Writer:
             if site in listed
             or (state.last_heard_ms or 0) > now_ms - district.RECENT_UNLISTED_MS
         }
+        self._sights: dict[str, LastResort] = {}
+        self._sights_lock = threading.Lock()
         self._connected = threading.Event()
         self._stopping = threading.Event()
         self._abandon = threading.Event()
@@ -102,6 +105,11 @@ class Writer:
             self._connected.set()
         else:
             self._connected.clear()
+
+    def see(self, site: str, sight: LastResort) -> None:
+        """Take a last-resort heartbeat; only a site's newest is kept, once a tick."""
+        with self._sights_lock:
+            self._sights[site] = sight
 
     def stop(self, timeout_s: float) -> bool:
         """Write what is in hand, then end; True if all of it was written in time."""
@@ -281,7 +289,13 @@ class Writer:
     def _tick(self) -> None:
         """Judge silence; keep what changed and, now and then, the hearing clock."""
         moment = self._moment()
-        changed = district.due(self.states, moment, self._thresholds)
+        with self._sights_lock:
+            sights, self._sights = self._sights, {}
+        told = {
+            site: district.sighted(self.states.get(site, SiteState()), sight)
+            for site, sight in sights.items()
+        }
+        changed = told | district.due({**self.states, **told}, moment, self._thresholds)
         if changed or moment.heard - self._heard_kept >= HEARD_KEPT_MS:
             try:
                 with self._store.transaction():
@@ -289,6 +303,8 @@ class Writer:
                     self._store.save_hearing(moment.heard, self._last_message_ms)
             except StoreError as error:
                 # The next tick finds the same; the next batch tells the operator.
+                with self._sights_lock:
+                    self._sights = sights | self._sights
                 log.debug("tick not kept reason=%s", error)
                 changed = {}
             else:

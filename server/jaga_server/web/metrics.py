@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from jaga_server.adapters import clock
 from jaga_server.core.model import Condition
+from jaga_server.ingest.reflector import DROPPED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from jaga_server.ingest.counters import Counters
+    from jaga_server.ingest.reflector import Reflector
     from jaga_server.web.board import Board
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -29,9 +31,13 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 class Metrics:
     """What /metrics shows."""
 
-    def __init__(self, counters: Counters, board: Board) -> None:
+    def __init__(
+        self, counters: Counters, board: Board, reflector: Reflector | None = None
+    ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Live(counters, board))
+        if reflector is not None:
+            self._registry.register(_Echo(reflector))
         self._commit = Histogram(
             "jaga_commit_seconds",
             "From a batch's first attempt to its commit.",
@@ -102,6 +108,38 @@ class _Live(Collector):
             number = sum(view.condition == condition.value for view in views)
             sites.add_metric([condition.value], number)
         yield sites
+
+
+class _Echo(Collector):
+    """The reflector's counters."""
+
+    def __init__(self, reflector: Reflector) -> None:
+        self._reflector = reflector
+
+    def collect(self) -> Iterable[Metric]:
+        counters = self._reflector.counters
+        yield _count("echo_received", "Datagrams to the reflector.", counters.received)
+        yield _count("echo_counted", "Authentic and fresh, answered.", counters.counted)
+        yield _count(
+            "echo_uncounted",
+            "Authentic, of a flow not known yet: answered with a token.",
+            counters.uncounted,
+        )
+        yield _counts(
+            "echo_dropped",
+            "Datagrams met with silence.",
+            "reason",
+            {reason: counters.dropped[reason] for reason in DROPPED},
+        )
+        yield _count(
+            "echo_unanswered", "The kernel sent no answer.", counters.unanswered
+        )
+        yield _gauge("echo_flows", "Flows known.", len(self._reflector.flows))
+        yield _count(
+            "echo_flows_evicted",
+            "Flows given up for newer ones of their site.",
+            self._reflector.flows.evicted,
+        )
 
 
 def _count(name: str, text: str, value: float) -> Metric:

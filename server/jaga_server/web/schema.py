@@ -40,6 +40,21 @@ class UplinkView(msgspec.Struct, frozen=True):
     """The counts behind `loss_ratio`."""
 
 
+class LastResortView(msgspec.Struct, frozen=True):
+    """What a site without MQTT tells by udp-echo."""
+
+    at_ms: int
+    through: str | None
+    """The uplink that it came through, if the site ever told their names."""
+    active: str | None
+    uplinks: tuple[Health, ...]
+    """Their health, in the order of the site's uplinks."""
+    waiting: int
+    """At least so many records wait at the site."""
+    silent_s: int
+    """At least so long it has had no MQTT."""
+
+
 class SiteView(msgspec.Struct, frozen=True):
     """A row of the table, a point on the map."""
 
@@ -59,6 +74,8 @@ class SiteView(msgspec.Struct, frozen=True):
     active: str | None
     """Name of the uplink that carries the site."""
     uplinks: tuple[UplinkView, ...]
+    last_resort: LastResortView | None = None
+    """Set while it is newer than anything heard by MQTT."""
 
 
 class HostView(msgspec.Struct, frozen=True):

@@ -36,9 +36,36 @@ def site_view(site: Site, state: SiteState) -> schema.SiteView:
         presence=state.presence.value,
         condition=state.condition.value,
         since_ms=state.since_ms,
-        last_seen_ms=state.last_heard_ms,
+        last_seen_ms=_last_seen_ms(state),
         active=state.beat.active if state.beat else None,
         uplinks=_uplinks(site, state),
+        last_resort=_last_resort(state),
+    )
+
+
+def _last_seen_ms(state: SiteState) -> int | None:
+    last = state.last_resort
+    if last is None:
+        return state.last_heard_ms
+    return max(last.arrival_ms, state.last_heard_ms or 0)
+
+
+def _last_resort(state: SiteState) -> schema.LastResortView | None:
+    last = state.last_resort
+    if last is None or last.arrival_ms < (state.last_heard_ms or 0):
+        return None
+    names = [identity.name for identity in state.birth.uplinks] if state.birth else []
+
+    def name(place: int | None) -> str | None:
+        return None if place is None or place >= len(names) else names[place]
+
+    return schema.LastResortView(
+        at_ms=last.arrival_ms,
+        through=name(last.place),
+        active=name(last.active),
+        uplinks=tuple(_HEALTH[health] for health in last.healths),
+        waiting=last.waiting,
+        silent_s=last.silent_s,
     )
 
 

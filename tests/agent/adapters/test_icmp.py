@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaga_agent.adapters.clock import BoottimeClock
-from jaga_agent.adapters.icmp import OUTSTANDING, IcmpProber, round_trip_s
-from jaga_agent.ports import Stamp
+from jaga_agent.adapters.icmp import OUTSTANDING, IcmpProber
+from jaga_agent.core.stamps import Stamp, round_trip_s
 
 MS = 1_000_000
 

@@ -142,6 +142,7 @@ export const en: Record<Key, string> = {
   "site.failed": "The site's details could not be loaded: {reason}",
   "site.since": "since {instant} ({duration})",
   "site.last_seen": "Last heard {ago}",
+  "site.last_resort": "No heartbeats; reachable by last resort (udp-echo) through {uplink}, {ago}",
   "site.desa": "Desa {desa}",
   "site.kecamatan": "Kecamatan {kecamatan}",
   "site.coordinates": "Coordinates",

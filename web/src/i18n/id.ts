@@ -140,6 +140,7 @@ export const id = {
   "site.failed": "Rincian lokasi tidak dapat dimuat: {reason}",
   "site.since": "sejak {instant} ({duration})",
   "site.last_seen": "Terakhir terdengar {ago}",
+  "site.last_resort": "Tanpa denyut; masih terjangkau lewat jalur darurat (udp-echo) via {uplink}, {ago}",
   "site.desa": "Desa {desa}",
   "site.kecamatan": "Kecamatan {kecamatan}",
   "site.coordinates": "Koordinat",

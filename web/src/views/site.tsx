@@ -288,6 +288,14 @@ export function SitePage({ siteId }: { siteId: string }) {
                   {t("site.last_seen", { ago: formatAgo(site.last_seen_ms, serverNow.value, t) })}
                   {` · ${t(`presence.${site.presence}`)}`}
                 </span>
+                {site.last_resort !== null && (
+                  <span data-testid="site-last-resort">
+                    {t("site.last_resort", {
+                      ago: formatAgo(site.last_resort.at_ms, serverNow.value, t),
+                      uplink: site.last_resort.through ?? "?",
+                    })}
+                  </span>
+                )}
               </p>
             </div>
             <div class="site-active">

@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import ipaddress
-import logging
-import os
 import secrets
 import socket
 import struct
@@ -24,11 +21,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from jaga_agent.adapters.icmp.echo_socket import (
-    ICMP_HEADER_BYTES,
+from jaga_agent.adapters.icmp.echo_socket import ICMP_HEADER_BYTES, open_socket
+from jaga_agent.core.stamps import round_trip_s
+from jaga_agent.device_socket import (
+    DEVICE_GONE,
+    DeviceSockets,
     kernel_stamp_ns,
-    open_socket,
+    missing,
     refusal,
+    said,
 )
 from jaga_agent.errors import ProbeError
 
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jaga_agent.ports import Clock, ProbeListener, Stamp
-
-_log = logging.getLogger(__name__)
-
-# linux/sockios.h, linux/if.h.
-SIOCGIFFLAGS: Final = 0x8913
-IFF_UP: Final = 0x1
-IFF_RUNNING: Final = 0x40
 
 OUTSTANDING: Final = 256
 """Probes remembered for each device; a reply to an older one is not recognised."""
@@ -57,18 +51,11 @@ _NONCE_BYTES = 4
 _READ_BATCH = 64
 _RECEIVE_BYTES = 512
 
-# The realtime clock may be slewed by 500 ppm at most (adjtimex(2)); more than twice
-# that, beyond the noise of reading two clocks, is a step.
-_SLEW_RATIO = 0.001
-_STEP_NS = 200_000
-
 NO_PERMISSION: Final = (
     "no ICMP socket is allowed: needs net.ipv4.ping_group_range to include this group"
     " (sysctl net.ipv4.ping_group_range='0 2147483647') or CAP_NET_RAW"
     " (AmbientCapabilities=CAP_NET_RAW in the unit)"
 )
-
-_DEVICE_GONE = (errno.ENODEV, errno.ENXIO)
 
 
 @dataclass(slots=True)
@@ -100,16 +87,8 @@ class _Path:
         while len(self.outstanding) > OUTSTANDING:
             self.outstanding.popitem(last=False)
 
-    def missing(self) -> str | None:
-        """Return why the device carries nothing now, or None."""
-        request = struct.pack("16sH14x", self.device.encode(), 0)
-        answer = fcntl.ioctl(self.sock, SIOCGIFFLAGS, request)
-        (flags,) = struct.unpack_from("H", answer, 16)
-        if not flags & IFF_UP:
-            return f"{self.device} is down"
-        # IFF_RUNNING follows a lost carrier within a second; until then the device's
-        # queue refuses (ENOBUFS, because of IP_RECVERR), which is not sent as well.
-        return None if flags & IFF_RUNNING else f"{self.device} has no carrier"
+    def close(self) -> None:
+        self.echo.close()
 
 
 class IcmpProber:
@@ -123,7 +102,7 @@ class IcmpProber:
         self._listener = listener
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._paths: dict[str, _Path] = {}
+        self._paths = DeviceSockets(self._loop, _Path, self._readable)
         self._closed = False
         try:
             open_socket(None).close()
@@ -138,20 +117,17 @@ class IcmpProber:
         try:
             reason = self._send(probe_id, device, address)
         except OSError as error:
-            if error.errno in _DEVICE_GONE:
-                reason = f"{device} is gone"
-            elif isinstance(error, PermissionError) and device not in self._paths:
+            if isinstance(error, PermissionError) and device not in self._paths:
                 reason = NO_PERMISSION
             else:
-                reason = f"{device}: {_text(error)}"
+                reason = said(error, device)
         if reason is not None:
             self._tell_later(self._listener.not_sent, probe_id, reason)
 
     def close(self) -> None:
         """Close every socket. Nothing more is reported."""
         self._closed = True
-        for device in list(self._paths):
-            self._drop(device)
+        self._paths.close()
 
     def _send(self, probe_id: int, device: str, address: str) -> str | None:
         """Return why nothing was sent, or None; raises OSError."""
@@ -162,8 +138,8 @@ class IcmpProber:
             return f"{address!r} is not an IPv4 address"
         if self._closed:
             return "the prober is closed"
-        path = self._path(device)
-        reason = path.missing()
+        path = self._paths.of(device)
+        reason = missing(path.sock, device)
         if reason is not None:
             return reason
         sequence = path.next_sequence()
@@ -182,44 +158,9 @@ class IcmpProber:
         path.remember(sequence, _Outstanding(probe_id, address, payload, stamp))
         return None
 
-    def _path(self, device: str) -> _Path:
-        """Return the device's socket, a new one if the device is another one now."""
-        path = self._paths.get(device)
-        if path is not None:
-            try:
-                if socket.if_nametoindex(device) == path.index:
-                    return path
-            except OSError:
-                self._drop(device)
-                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
-            _log.info("device %s came back as another one: new probe socket", device)
-            self._drop(device)
-        try:
-            path = _Path(device)
-        except OSError as error:
-            # if_nametoindex knows no errno for a name that does not exist.
-            if error.errno is None:
-                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
-            raise
-        self._paths[device] = path
-        self._loop.add_reader(path.sock, self._readable, path)
-        return path
-
-    def _drop(self, device: str) -> None:
-        path = self._paths.pop(device)
-        self._loop.remove_reader(path.sock)
-        path.echo.close()
-
     def _readable(self, path: _Path) -> None:
-        try:
-            self._read_errors(path)
-            self._read_replies(path)
-        except OSError as error:
-            # The socket is of no more use, e.g. its device was removed. The next send
-            # opens another one, or says why it cannot.
-            _log.debug("probe socket of %s closed: %s", path.device, error)
-            if self._paths.get(path.device) is path:
-                self._drop(path.device)
+        self._read_errors(path)
+        self._read_replies(path)
 
     def _read_replies(self, path: _Path) -> None:
         for _ in range(_READ_BATCH):
@@ -230,7 +171,7 @@ class IcmpProber:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in (errno.ENETDOWN, *_DEVICE_GONE):
+                if error.errno in (errno.ENETDOWN, *DEVICE_GONE):
                     raise
                 # The pending error of an earlier probe: it is in the error queue too.
                 self._read_errors(path)
@@ -275,22 +216,3 @@ class IcmpProber:
         # Not from within send (the engine would be re-entered), and so that whatever
         # the listener raises reaches the loop's exception handler, not our reader.
         self._loop.call_soon(tell, probe_id, verdict)
-
-
-def round_trip_s(sent: Stamp, received: Stamp, kernel_ns: int | None) -> float:
-    """Return the round-trip time in seconds, never negative.
-
-    By the kernel's receive stamp, which a busy event loop cannot delay, unless the
-    realtime clock was stepped between `sent` and `received`: then by CLOCK_BOOTTIME.
-    """
-    elapsed_ns = received.boot_ns - sent.boot_ns
-    moved_ns = (received.wall_ns - sent.wall_ns) - elapsed_ns
-    if kernel_ns is not None and abs(moved_ns) <= _STEP_NS + elapsed_ns * _SLEW_RATIO:
-        rtt_ns = kernel_ns - sent.wall_ns
-        if 0 <= rtt_ns <= elapsed_ns + abs(moved_ns) + _STEP_NS:
-            return rtt_ns / 1e9
-    return max(elapsed_ns, 0) / 1e9
-
-
-def _text(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -1,7 +1,7 @@
 """One ICMP socket of one device, and what comes out of it. Sends and decides nothing.
 
 icmplib builds and parses the packets; the kernel's stamps and its error queue, which
-icmplib does not know, are read here.
+icmplib does not know, are `device_socket`'s.
 """
 
 from __future__ import annotations
@@ -10,41 +10,20 @@ import errno
 import secrets
 import socket
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from icmplib.exceptions import ICMPLibError
 from icmplib.sockets import ICMPv4Socket
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from jaga_agent.device_socket import bind_to_device, tell_stamps_and_errors
 
-# linux/in.h, linux/icmp.h, asm-generic/socket.h: not in Python's socket module.
-IP_RECVERR: Final = 11
+# linux/icmp.h: not in Python's socket module.
 SOL_RAW: Final = 255
 ICMP_FILTER: Final = 1
-SO_TIMESTAMPNS_NEW: Final = 64
 
 ICMP_HEADER_BYTES: Final = 8
 _ECHO_REPLY = 0
 _IP_HEADER_BYTES = 20
-
-# struct __kernel_timespec, on 32-bit kernels as well.
-_TIMESPEC = struct.Struct("=qq")
-# struct sock_extended_err (linux/errqueue.h).
-_EXTENDED_ERROR = struct.Struct("=IBBBxII")
-_FROM_ICMP = 2
-
-# ICMP types that say the path does not work (RFC 792): destination unreachable, time
-# exceeded, parameter problem. "Fragmentation needed" cannot be meant for 32 bytes.
-_REFUSALS = {3: "unreachable", 11: "time exceeded", 12: "parameter problem"}
-_UNREACHABLE = {
-    0: "network unreachable",
-    1: "host unreachable",
-    2: "protocol unreachable",
-    9: "network prohibited",
-    10: "host prohibited",
-    13: "administratively prohibited",
-}
 
 
 class EchoSocket(ICMPv4Socket):  # type: ignore[misc]  # icmplib is not typed
@@ -58,14 +37,8 @@ class EchoSocket(ICMPv4Socket):  # type: ignore[misc]  # icmplib is not typed
         sock: socket.socket = super()._create_socket(type)
         try:
             if self._device is not None:
-                # The first bind of a socket needs no capability (Linux 5.7).
-                sock.setsockopt(
-                    socket.SOL_SOCKET,
-                    socket.SO_BINDTODEVICE,
-                    self._device.encode() + b"\0",
-                )
-            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1)
+                bind_to_device(sock, self._device)
+            tell_stamps_and_errors(sock)
             if type == socket.SOCK_RAW:
                 # A raw socket hears all ICMP of the host: let echo replies in alone.
                 sock.setsockopt(
@@ -123,29 +96,3 @@ def _create(device: str | None, *, privileged: bool) -> EchoSocket:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise OSError(errno.EIO, str(error)) from error
-
-
-def kernel_stamp_ns(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
-    """Return when the kernel received the packet, by CLOCK_REALTIME."""
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS_NEW:
-            seconds, nanoseconds = _TIMESPEC.unpack_from(content)
-            return int(seconds) * 1_000_000_000 + int(nanoseconds)
-    return None
-
-
-def refusal(ancillary: Iterable[tuple[int, int, bytes]]) -> str | None:
-    """Return what an ICMP error says and who says it; None for any other error."""
-    for level, kind, content in ancillary:
-        if level != socket.IPPROTO_IP or kind != IP_RECVERR:
-            continue
-        _, origin, icmp_type, code, _, _ = _EXTENDED_ERROR.unpack_from(content)
-        if origin != _FROM_ICMP or icmp_type not in _REFUSALS:
-            continue
-        said = _REFUSALS[icmp_type]
-        if icmp_type == 3:
-            said = _UNREACHABLE.get(code, said)
-        # The router's sockaddr_in follows: family, port, address.
-        router = socket.inet_ntoa(content[_EXTENDED_ERROR.size + 4 :][:4])
-        return f"{said} (ICMP {icmp_type}/{code} from {router})"
-    return None
