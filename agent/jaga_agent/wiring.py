@@ -6,6 +6,7 @@ The only place that knows which class stands behind which port.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -152,6 +153,10 @@ async def _run(config: Config, config_hash: str) -> None:
                 alive_every_s=notifier.watchdog_s,
             ),
         )
+        # What lives till the end is no garbage: a full collection over it stops the loop
+        # for 70 ms on a PC, some 0.3 s on a Pi, longer than a verdict's timeout.
+        gc.collect()
+        gc.freeze()
         await agent.run(stop)
         try:
             notifier.stopping()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import pstats
 import subprocess
 import sys
@@ -41,6 +42,9 @@ SETTLE_S = 8.0
 MIB = 1 << 20
 PERCENT_BOUND, RSS_BOUND_MIB = 1.0, 45.0
 """What the agent may take of one core, and of memory, with a busy phone."""
+
+UNIT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
+"""As in systemd/jaga-agent.service."""
 
 PACKAGES = ("paho.mqtt.client", "psutil", "icmplib", "pyroute2", "tenacity", "msgspec")
 FLOOR = (
@@ -156,7 +160,9 @@ def run(seconds: float, profile: Path | None) -> dict[str, Cost]:
         if profile is not None:
             command = [sys.executable, "-m", "cProfile", "-o", str(profile), *command]
         with (home / "log").open("wb") as log:
-            agent = lab.pi.popen(command, stdout=log, stderr=log)
+            agent = lab.pi.popen(
+                command, stdout=log, stderr=log, env=os.environ | UNIT_ENVIRONMENT
+            )
         stack.callback(end, [agent], 15)
         floor = popen([sys.executable, "-c", FLOOR])
         stack.callback(end, [floor])

@@ -1,6 +1,7 @@
 """What the kernel counts of the site's flows and devices, on a real kernel."""
 
 import subprocess
+import sys
 
 import pytest
 
@@ -111,6 +112,32 @@ def test_a_lost_carrier_is_read_at_once_and_admin_down_is_no_carrier(site):
     assert agent.read_devices()["wan0"]["carrier"] is False
     site.ip(site.pi, "link set wan0 up")
     assert agent.read_devices()["wan0"]["carrier"] is True
+
+
+# A TUN device, because the kernel hurries for a veth: its losses are never told late.
+FLAPS = """
+import fcntl, os, struct, subprocess
+from jaga_agent.adapters.devices import SysDevices
+
+TUNSETIFF, TUNSETCARRIER, IFF_TUN_NO_PI = 0x400454CA, 0x400454E2, 0x1001
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", b"tun7", IFF_TUN_NO_PI))
+subprocess.run(["ip", "link", "set", "tun7", "up"], check=True)
+devices = SysDevices(["tun7"])
+for carrier in (1, 0, 1, 0, 1, 0):
+    fcntl.ioctl(tun, TUNSETCARRIER, struct.pack("i", carrier))
+    print(int(devices.read()["tun7"].carrier), end="")
+"""
+
+
+def test_every_loss_of_a_flapping_carrier_is_read_at_once(site):
+    seen = subprocess.run(
+        ["ip", "netns", "exec", site.pi, sys.executable, "-c", FLAPS],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert seen == "101010"
 
 
 def test_a_stick_that_re_enumerates_is_told_by_its_index(site):
