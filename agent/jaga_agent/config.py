@@ -67,6 +67,8 @@ class UplinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Lower first; the place in the file, if left out."""
     metered: bool = False
     quota_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    mtu: Annotated[int, msgspec.Meta(ge=576, le=9000)] | None = None
+    """What the provider carries in one packet, if less than its device says."""
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +80,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Lan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     devices: tuple[Device, ...] = ()
     """Empty: the Pi guards only itself."""
+    ipv6: Literal["refuse", "leave"] = "refuse"
+    """Refuse what would leave by an uplink at once, or leave it to somebody else."""
 
 
 class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

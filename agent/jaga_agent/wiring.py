@@ -137,10 +137,12 @@ def routing(config: Config) -> RoutingConfig:
                 uplink.device,
                 index,
                 config.preference_of(uplink),
+                uplink.mtu,
             )
             for index, uplink in enumerate(config.uplink, 1)
         ),
         config.lan.devices,
+        refuse_ipv6=config.lan.ipv6 == "refuse",
     )
 
 
