@@ -44,6 +44,9 @@ Device = Annotated[
 HEARTBEAT_S = {Mode.POLLING_DAY: 10.0, Mode.READY: 60.0, Mode.DORMANT: 300.0}
 """Between heartbeats, by the site's stage."""
 
+DEFAULT_RESOLVERS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
+"""Of three operators; each uplink asks one of them."""
+
 DEFAULT_TARGETS = (
     ("cloudflare", "icmp://1.1.1.1"),
     ("google", "icmp://8.8.8.8"),
@@ -82,6 +85,13 @@ class Lan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Empty: the Pi guards only itself."""
     ipv6: Literal["refuse", "leave"] = "refuse"
     """Refuse what would leave by an uplink at once, or leave it to somebody else."""
+    dns: bool | None = None
+    """Keep the list of the resolver that jaga-dns.service runs; true where there is a
+    LAN, if left out."""
+    resolvers: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=8)] = (
+        DEFAULT_RESOLVERS
+    )
+    """IPv4 addresses, asked through the uplinks in turn."""
 
 
 class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,6 +118,8 @@ class StateTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     socket: str = "/run/jaga/agent.sock"
     journal: str | None = "/run/jaga/journal.jsonl"
     """What the engine saw and did, for `replay`; in RAM; "" keeps none."""
+    dns_directory: str = "/run/jaga-dns"
+    """Where jaga-dns.service has its list of resolvers."""
     spool_mb: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
 
 
@@ -153,6 +165,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def devices(self) -> dict[UplinkName, str]:
         """The uplinks' devices, the preferred first."""
         return {UplinkName(u.name): u.device for u in self.by_preference}
+
+    @property
+    def serves_dns(self) -> bool:
+        """Whether the LAN's resolver is ours to keep."""
+        return bool(self.lan.devices) if self.lan.dns is None else self.lan.dns
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -220,6 +237,15 @@ def _contradictions(config: Config) -> Iterator[Fault]:
             yield ("target", index, "url"), str(error)
     for device in set(config.lan.devices) & {u.device for u in config.uplink}:
         yield ("lan", "devices"), f"`{device}` is an uplink's device too; name one only"
+    for resolver in config.lan.resolvers:
+        try:
+            ipaddress.IPv4Address(resolver)
+        except ValueError:
+            problem = f"`{resolver}` will not do; want IPv4 addresses"
+            yield ("lan", "resolvers"), problem
+    if config.lan.dns and not config.lan.devices:
+        problem = "is true, yet there is no LAN; name its devices in lan.devices"
+        yield ("lan", "dns"), problem
     yield from _tls(config.mqtt)
 
 

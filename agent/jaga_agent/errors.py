@@ -12,6 +12,7 @@
     - SpoolError         the spool cannot be opened or is from a newer version
     - HostError          a reading of the host failed
     - JournalError       the engine's journal cannot be written or read
+    - ResolverError      the LAN's resolver does not run, or its list cannot be written
     - StatusError        the agent's Unix socket cannot be served or reached
 """
 
@@ -62,6 +63,10 @@ class HostError(AdapterError):
 
 class JournalError(AdapterError):
     """The engine's journal cannot be written or read."""
+
+
+class ResolverError(AdapterError):
+    """The LAN's resolver does not run, or its list cannot be written."""
 
 
 class StatusError(AdapterError):

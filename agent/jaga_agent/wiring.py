@@ -24,6 +24,7 @@ from jaga_agent.adapters.icmp import IcmpProber
 from jaga_agent.adapters.journal import Journal
 from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
 from jaga_agent.adapters.netlink import NetlinkKernel
+from jaga_agent.adapters.resolver import Dnsmasq
 from jaga_agent.adapters.spool import SqliteSpool
 from jaga_agent.adapters.sysctl import ProcSettings
 from jaga_agent.core.model import UplinkName
@@ -115,6 +116,9 @@ async def _run(config: Config, config_hash: str) -> None:
                 ready=notifier.ready,
                 alive=notifier.watchdog,
                 alive_every_s=notifier.watchdog_s,
+                resolver=Dnsmasq(Path(config.state.dns_directory))
+                if config.serves_dns
+                else None,
             ),
         )
         await agent.run(stop)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Kernel,
         ProbeListener,
         Prober,
+        Resolver,
         Spool,
         Will,
     )
@@ -39,3 +40,5 @@ class Doors:
     alive: Callable[[str], None]
     alive_every_s: float | None
     """How often the service manager must hear that we live; None: never."""
+    resolver: Resolver | None = None
+    """None: the LAN's DNS is somebody else's."""
