@@ -39,6 +39,14 @@ mount -o remount,bind,ro /sys
 """In the mount namespace that `ip netns exec` made. A read-only /sys tells
 NetworkManager that there is no udev to wait for, as in a container."""
 
+PRIVATE_USER = """
+mkdir /run/dhcpcd /var/lib/dhcpcd
+cp /etc/passwd /run/passwd
+echo dhcpcd:x:65533:65534::/run/dhcpcd:/usr/sbin/nologin >>/run/passwd
+mount --bind /run/passwd /etc/passwd
+"""
+"""dhcpcd's package makes a user to drop privileges to; it chroots into."""
+
 BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
@@ -55,18 +63,22 @@ BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration
 
 def unpacked(program: str) -> str:
     """Return the path of an unpacked program; LabError says how to get it."""
-    path = UNPACKED / "usr" / "sbin" / program
-    if not path.exists():
-        path = UNPACKED / "usr" / "bin" / program
-    if not path.exists():
-        msg = f"{program} is not unpacked in {UNPACKED}: run make setup"
-        raise LabError(msg)
-    return str(path)
+    for folder in ("usr/sbin", "usr/bin", "sbin", "bin"):
+        path = UNPACKED / folder / program
+        if path.exists():
+            return str(path)
+    # What this system has is not unpacked again.
+    if found := find(program):
+        return found
+    msg = f"{program} is neither installed nor in {UNPACKED}: run make setup"
+    raise LabError(msg)
 
 
 def _environment() -> dict[str, str]:
     libraries = ":".join(
-        str(p) for p in (UNPACKED / "usr" / "lib").glob("*-linux-gnu*")
+        str(path)
+        for folder in ("usr/lib", "lib")
+        for path in (UNPACKED / folder).glob("*-linux-gnu*")
     )
     return os.environ | {"LD_LIBRARY_PATH": libraries}
 
@@ -138,7 +150,7 @@ class NetworkManager:
             "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={home / 'bus'}"
         }
         script = (
-            f"{PRIVATE}{find('dbus-daemon')} --config-file={bus} --nofork --nopidfile &\n"
+            f"{PRIVATE}{unpacked('dbus-daemon')} --config-file={bus} --nofork --nopidfile &\n"
             f"while ! test -S {home / 'bus'}; do sleep 0.02; done\n"
             'exec "$@"'
         )
@@ -203,7 +215,7 @@ class Dhcpcd:
         devices = [plan.device for plan in lab.plans]
         config = home / "dhcpcd.conf"
         config.write_text(
-            "duid\nnoipv6\nnoipv6rs\nnoipv4ll\nnoarp\n"
+            "nodev\nduid\nnoipv6\nnoipv6rs\nnoipv4ll\nnoarp\n"
             f"allowinterfaces {' '.join(devices)}\nnohook resolv.conf, hostname\n"
         )
         log = (home / "log").open("wb")
@@ -211,7 +223,7 @@ class Dhcpcd:
             [
                 "sh",
                 "-c",
-                f'{PRIVATE}mkdir /run/dhcpcd /var/lib/dhcpcd\nexec "$@"',
+                f'{PRIVATE}{PRIVATE_USER}exec "$@"',
                 "sh",
                 unpacked("dhcpcd"),
                 "--nobackground",

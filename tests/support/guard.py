@@ -34,21 +34,20 @@ class Guard:
         if dns_directory is not None:
             text += f'dns_directory = "{dns_directory}"\n'
         config.write_text(text)
-        self._log = (lab.directory / "agent.log").open("wb")
-        self.process = lab.pi.popen(
-            [str(BIN / "jaga-agent"), "run", "--config", str(config)],
-            stdout=self._log,
-            stderr=self._log,
-            cwd=ROOT,
-        )
+        with (lab.directory / "agent.log").open("wb") as log:
+            self.process = lab.pi.popen(
+                [str(BIN / "jaga-agent"), "run", "--config", str(config)],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+            )
 
     def __enter__(self) -> Self:
-        until(lambda: self.active is not None, "an uplink carries the site", 30)
+        until(self.status, "the agent answers", 30)
         return self
 
     def __exit__(self, *_: object) -> None:
         end([self.process], 8)
-        self._log.close()
 
     def status(self) -> dict[str, Any]:
         """Return what `jaga-agent status --json` says; empty: it does not answer yet."""
