@@ -14,6 +14,7 @@ import pytest
 from lab import Lab, boottime_s, topology
 from lab.clients import Dhcpcd, Lease, NetworkManager, no_client
 from support.guard import Guard
+from support.places import ROOT
 from support.waiting import until
 
 pytestmark = [
@@ -252,3 +253,21 @@ def test_a_profile_that_never_has_the_default_hides_the_gateway():
         assert site.address("wan0") == "192.168.8.100"
         assert site.gateway(101, "wan0") is None
         assert site.guard.active is None
+
+
+def test_a_phone_gets_address_gateway_and_resolver_from_the_pi():
+    """The optional DHCP of the LAN, as shipped."""
+    with Lab.create() as lab:
+        shipped = (ROOT / "deploy/dnsmasq/lan-dhcp.conf").read_text()
+        extra = shipped.replace("/run/jaga-dns", str(lab.directory / "dns"))
+        lab.start_resolver(extra=extra)
+        lab.phone.ip("address flush dev eth0")
+        client = Dhcpcd(lab, lab.phone, ["eth0"])
+        told = "dns=192.168.77.1 router=192.168.77.1"
+        until(
+            lambda: [line for line in client.heard() if line.endswith(told)],
+            f"a lease: {client.heard()} {client.log()}",
+            30,
+        )
+        routes = lab.phone.run(["ip", "route", "show", "default"]).stdout
+        assert routes.startswith("default via 192.168.77.1 dev eth0")

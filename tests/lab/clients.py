@@ -15,7 +15,7 @@ from lab.errors import LabError
 from lab.namespace import TESTS, end, find
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lab.namespace import Namespace
     from lab.site import Lab
@@ -207,35 +207,51 @@ class NetworkManager:
 
 
 class Dhcpcd:
-    """dhcpcd on the Pi's uplinks, its hooks (resolv.conf, hostname) left out."""
+    """dhcpcd on the Pi's uplinks, or on another namespace's devices.
 
-    def __init__(self, lab: Lab) -> None:
+    Its hooks (resolv.conf, hostname) are left out; `heard` is what they would be told.
+    """
+
+    def __init__(
+        self, lab: Lab, space: Namespace | None = None, devices: Sequence[str] = ()
+    ) -> None:
         home = self._home = lab.directory / "dhcpcd"
         home.mkdir()
-        devices = [plan.device for plan in lab.plans]
+        names = " ".join(devices or [plan.device for plan in lab.plans])
         config = home / "dhcpcd.conf"
         config.write_text(
             "nodev\nduid\nnoipv6\nnoipv6rs\nnoipv4ll\nnoarp\n"
-            f"allowinterfaces {' '.join(devices)}\nnohook resolv.conf, hostname\n"
+            "option domain_name_servers, routers\n"
+            f"allowinterfaces {names}\n"
         )
-        log = (home / "log").open("wb")
-        self.process = lab.pi.popen(
-            [
-                "sh",
-                "-c",
-                f'{PRIVATE}{PRIVATE_USER}exec "$@"',
-                "sh",
-                unpacked("dhcpcd"),
-                "--nobackground",
-                "--persistent",
-                f"--config={config}",
-                "--script=/bin/true",
-            ],
-            env=_environment(),
-            stdout=log,
-            stderr=log,
+        hook = home / "hook"
+        hook.write_text(
+            '#!/bin/sh\necho "$reason $interface dns=$new_domain_name_servers'
+            f' router=$new_routers" >>{home / "heard"}\n'
         )
-        log.close()
+        hook.chmod(0o755)
+        with (home / "log").open("wb") as log:
+            self.process = (space or lab.pi).popen(
+                [
+                    "sh",
+                    "-c",
+                    f'{PRIVATE}{PRIVATE_USER}exec "$@"',
+                    "sh",
+                    unpacked("dhcpcd"),
+                    "--nobackground",
+                    "--persistent",
+                    f"--config={config}",
+                    f"--script={hook}",
+                ],
+                env=_environment(),
+                stdout=log,
+                stderr=log,
+            )
+
+    def heard(self) -> list[str]:
+        """Return what its hook was told so far, a line each."""
+        path = self._home / "heard"
+        return path.read_text().splitlines() if path.exists() else []
 
     def log(self) -> str:
         return (self._home / "log").read_text(errors="replace")
