@@ -35,6 +35,8 @@ _V6_BEYOND = "ip6 daddr != { fe80::/10, ff00::/8 }"
 # has "administratively prohibited".
 _RESET_TCP = "meta l4proto tcp reject with tcp reset"
 _PROHIBITED = "reject with icmpv6 admin-prohibited"
+_ICMPV6 = 58
+"""By number: nft looks the name up in /etc/protocols, which a small Debian has not."""
 
 # Of both SYN and SYN-ACK: each tells the other side how much it may send. The kernel
 # takes the lesser of the routes there and back, and never raises what was said.
@@ -154,7 +156,7 @@ def _refuse_ipv6(config: RoutingConfig) -> list[str]:
             "type filter hook output priority filter",
             f"{own} {_RESET_TCP}",
             # Neighbours are asked by ICMPv6, also at global addresses.
-            f"{own} meta l4proto != ipv6-icmp {_PROHIBITED}",
+            f"{own} meta l4proto != {_ICMPV6} {_PROHIBITED}",
         )
     )
     return chains

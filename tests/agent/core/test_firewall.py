@@ -47,7 +47,7 @@ table inet jaga {
 	chain refuse_ipv6_own {
 		type filter hook output priority filter; policy accept;
 		oifname { "wan0", "wan2" } ip6 daddr != { fe80::/10, ff00::/8 } ct state new meta l4proto tcp reject with tcp reset
-		oifname { "wan0", "wan2" } ip6 daddr != { fe80::/10, ff00::/8 } ct state new meta l4proto != ipv6-icmp reject with icmpv6 admin-prohibited
+		oifname { "wan0", "wan2" } ip6 daddr != { fe80::/10, ff00::/8 } ct state new meta l4proto != 58 reject with icmpv6 admin-prohibited
 	}
 }
 """

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from jaga_agent.core.firewall import ruleset
+from jaga_agent.core.routes import RoutedUplink, RoutingConfig
 from support.waiting import until
 
 pytestmark = pytest.mark.netns
@@ -215,3 +217,18 @@ def test_ipv6_is_left_to_whoever_set_it_up_if_so_configured(dual):
     flows = [line for line in listed.splitlines() if TARGET6 in line]
     assert flows
     assert all("mark=0 " in line and f"dst={LAN6}20" in line for line in flows)
+
+
+def test_the_ruleset_needs_no_etc_protocols(site):
+    """A small Debian has none (netbase), and nft would refuse all of it for one name."""
+    agent = site.agent()
+    agent.sync(active="first")
+    loaded = site.nft("list table inet jaga")
+    text = ruleset(
+        RoutingConfig(
+            (RoutedUplink("first", "wan0", 1, 1), RoutedUplink("second", "wan1", 2, 2)),
+            ("lan0",),
+        )
+    ).text
+    site.sh(site.pi, "mount --bind /dev/null /etc/protocols && nft -f -", stdin=text)
+    assert site.nft("list table inet jaga") == loaded
