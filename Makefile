@@ -45,6 +45,10 @@ check: setup ## the inner habit: format, lint, types, import rules, fast tests
 	@$(AS_USER) $(BIN)/lint-imports
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not slow and not netns" $(ARGS)
 
+.PHONY: bench-cost
+bench-cost: setup ## what the agent costs: processor and memory, idle and busy (as root)
+	@$(BIN)/python tests/bench/agent_cost.py $(ARGS)
+
 .PHONY: wheel
 wheel: setup ## dist/jaga-*.whl with the built page inside
 	@$(AS_USER) $(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .

@@ -1,4 +1,4 @@
-"""`jaga-agent`: run | check-config | status | replay.
+"""`jaga-agent`: run | check-config | status | quota | replay.
 
 Expected errors are one clear line on standard error and exit status 1, never a
 traceback; wrong usage is exit status 2.
@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jaga_agent.errors import JagaError
+from jaga_agent.errors import ConfigError, JagaError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ SOCKET_PATH: Final = Path("/run/jaga/agent.sock")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = _parser().parse_args(argv)
-    if arguments.command in (_status, _replay):
+    if arguments.command in (_status, _quota, _replay):
         # `status | head` must end quietly. Never for `run`: a broken connection would
         # kill the guard.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -77,6 +77,23 @@ def _parser() -> argparse.ArgumentParser:
         "--socket", type=Path, default=SOCKET_PATH, help="default: %(default)s"
     )
     status.set_defaults(command=_status)
+
+    quota = commands.add_parser(
+        "quota", help="show what each uplink's package has left"
+    )
+    _add_config(quota)
+    quota.add_argument("--json", action="store_true", help="print it as one JSON line")
+    quota.set_defaults(command=_quota)
+    what = quota.add_subparsers(metavar="COMMAND")
+    reset = what.add_parser("reset", help="a new package was bought: count from here")
+    reset.add_argument("uplink", help="its name in the configuration")
+    reset.add_argument(
+        "--used-mb",
+        type=float,
+        default=0.0,
+        help="what is used up already, as the operator says (default: 0)",
+    )
+    reset.set_defaults(command=_quota_reset)
 
     replay = commands.add_parser(
         "replay", help="run a recorded outage again, with every decision's reason"
@@ -147,6 +164,28 @@ def _status(arguments: argparse.Namespace) -> int:
         else:
             # Home, draw, clear what is below: no flicker on a slow terminal.
             print(f"\x1b[H\x1b[2J{screen.render(answer)}", flush=True)
+    return 0
+
+
+def _quota(arguments: argparse.Namespace) -> int:
+    from jaga_agent import config, quota, screen  # noqa: PLC0415 - late, see `_run`
+
+    loaded, _ = config.load(arguments.config)
+    answer = quota.show(loaded)
+    print(json.dumps(answer) if arguments.json else screen.render_quota(answer))
+    return 0
+
+
+def _quota_reset(arguments: argparse.Namespace) -> int:
+    from jaga_agent import config, quota  # noqa: PLC0415 - late on purpose, see `_run`
+
+    if not 0 <= arguments.used_mb < float("inf"):
+        msg = f"--used-mb {arguments.used_mb:g}: want 0 or more megabytes"
+        raise ConfigError(msg)
+    loaded, _ = config.load(arguments.config)
+    told = quota.begin(loaded, arguments.uplink, round(arguments.used_mb * 1_000_000))
+    by = "the running agent counts on" if told else "the agent will count on"
+    print(f"{arguments.uplink}: {arguments.used_mb:g} MB are used; {by} from here")
     return 0
 
 

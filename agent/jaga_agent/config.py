@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -70,6 +71,17 @@ class UplinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Lower first; the place in the file, if left out."""
     metered: bool = False
     quota_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    quota_since: (
+        Annotated[
+            datetime,
+            msgspec.Meta(
+                tz=True,
+                description="a time with its offset, e.g. 2027-02-14T00:00:00+08:00",
+            ),
+        ]
+        | None
+    ) = None
+    """When the package began. A later one bought is told by `jaga-agent quota reset`."""
     mtu: Annotated[int, msgspec.Meta(ge=576, le=9000)] | None = None
     """What the provider carries in one packet, if less than its device says."""
 
@@ -194,6 +206,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             rise=decide.rise,
             failback=decide.failback,
         )
+
+
+def quota_bytes(uplink: UplinkTable) -> int | None:
+    """Return the uplink's package in bytes (operators' megabytes are decimal)."""
+    return None if uplink.quota_mb is None else uplink.quota_mb * 1_000_000
+
+
+def quota_since_ms(uplink: UplinkTable) -> int | None:
+    """Return when the uplink's package began, in Unix milliseconds."""
+    since = uplink.quota_since
+    return None if since is None else round(since.timestamp() * 1000)
 
 
 def target_address(target: Target) -> str:

@@ -10,10 +10,13 @@
     - ProbeError         a probe socket could not be opened or bound
     - BrokerError        the MQTT broker refused us for good (not: is unreachable)
     - SpoolError         the spool cannot be opened or is from a newer version
-    - HostError          a reading of the host failed
+    - DevicesError       the devices' counters or carriers cannot be read
+    - FlowCountersError  the firewall's counters cannot be read
+    - LedgerError        the bytes carried cannot be kept or read
     - JournalError       the engine's journal cannot be written or read
     - ResolverError      the LAN's resolver does not run, or its list cannot be written
     - StatusError        the agent's Unix socket cannot be served or reached
+      + NotRunningError  nobody serves it
 """
 
 
@@ -57,8 +60,16 @@ class SpoolError(AdapterError):
     """The spool cannot be opened or written."""
 
 
-class HostError(AdapterError):
-    """A reading of the host failed."""
+class DevicesError(AdapterError):
+    """The devices' counters or carriers cannot be read."""
+
+
+class FlowCountersError(AdapterError):
+    """The firewall's counters cannot be read."""
+
+
+class LedgerError(AdapterError):
+    """The bytes carried in the quota period cannot be kept or read."""
 
 
 class JournalError(AdapterError):
@@ -71,3 +82,7 @@ class ResolverError(AdapterError):
 
 class StatusError(AdapterError):
     """The agent's status socket cannot be served or reached."""
+
+
+class NotRunningError(StatusError):
+    """No agent runs that could be asked."""

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
     from jaga_agent.core.firewall import Ruleset
-    from jaga_agent.core.model import Instant
+    from jaga_agent.core.model import Instant, UplinkName
     from jaga_agent.core.routes import RoutingState, RoutingStep
+    from jaga_agent.core.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,65 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """A device now, read cheaply enough to do it 20 times a second."""
+
+    index: int
+    """The kernel's ifindex; a new one means that its counters began at 0 again."""
+    carrier: bool
+    """It has carrier now, and is administratively up."""
+    counters: Counters
+
+
+class Devices(Protocol):
+    """Reads the uplinks' devices without netlink. Raises DevicesError."""
+
+    def read(self) -> Mapping[str, Device]:
+        """Return those devices that exist."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """Packets counted at an uplink since the ruleset was loaded; `core.firewall`."""
+
+    syn_out: int
+    synack_in: int
+    rst_in: int
+    dns_out: int
+    dns_in: int
+
+
+class FlowCounters(Protocol):
+    """The named counters of our nftables table. Raises FlowCountersError."""
+
+    def read(self) -> Mapping[UplinkName, Flows] | None:
+        """Return the totals of each uplink; None while our table is not there."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Ledger(Protocol):
+    """Where the bytes carried in the quota period are kept. Raises LedgerError."""
+
+    @property
+    def boot(self) -> str:
+        """The kernel's id of this boot."""
+        ...
+
+    def load(self) -> tuple[Mapping[str, Usage], bool]:
+        """Return what was kept, by uplink, and whether at a clean end."""
+        ...
+
+    def save(self, usages: Mapping[str, Usage], *, clean: bool) -> None:
+        """Keep these; may take as long as the card takes to sync. Any thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class HostReading:
     """The host now; None where it cannot be read. Ratios are 0…1."""
 
@@ -179,10 +239,6 @@ class Host(Protocol):
 
     def read(self) -> HostReading:
         """Return the host's state; CPU is the mean since the last call."""
-        ...
-
-    def counters(self, devices: Sequence[str]) -> Mapping[str, Counters]:
-        """Return the totals of those devices that exist; raises HostError."""
         ...
 
 

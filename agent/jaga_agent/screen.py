@@ -33,6 +33,35 @@ def render(answer: Answer) -> str:
     return "\n".join(lines)
 
 
+def render_quota(answer: Answer) -> str:
+    """Return `jaga-agent quota`'s answer as lines for an 80-column terminal."""
+    lines = [f"  {'uplink':<14}{'used':>12}{'left':>12}{'of':>12}   counted since"]
+    for row in answer["uplinks"]:
+        since = "never seen"
+        if row["since_ms"] is not None:
+            at = datetime.fromtimestamp(row["since_ms"] / 1000, WITA)
+            since = f"{at:%Y-%m-%d %H:%M} WITA"
+        lines.append(
+            f"  {row['name']:<14.13}{_megabytes(row['used_bytes']):>12}"
+            f"{_megabytes(row['left_bytes']):>12}{_megabytes(row['quota_bytes']):>12}"
+            f"   {since}"
+        )
+        for kind, spent in sorted(row["probe_bytes_24h"].items()):
+            lines.append(f"      probes by {kind}: {spent / 1e3:.1f} kB in 24 hours")
+        if row["power_losses"]:
+            lines.append(
+                f"      cut off by {row['power_losses']} power losses: each may lack "
+                "up to 5 minutes"
+            )
+    if not answer["running"]:
+        lines += ["", "jaga-agent is not running: as it was last kept, and since then"]
+    return "\n".join(lines)
+
+
+def _megabytes(of_bytes: int | None) -> str:
+    return "–" if of_bytes is None else f"{of_bytes / 1e6:.1f} MB"
+
+
 def _headline(answer: Answer) -> list[str]:
     head = (
         f"{answer['site']}   {answer['mode']}   jaga-agent {answer['version']}, "

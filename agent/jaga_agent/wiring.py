@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jaga_agent import config as config_module
+from jaga_agent import quota
 from jaga_agent.adapters.clock import BoottimeClock
 from jaga_agent.adapters.conntrack import NetlinkConntrack
 from jaga_agent.adapters.control import StatusServer
+from jaga_agent.adapters.devices import SysDevices
 from jaga_agent.adapters.firewall import NftFirewall
+from jaga_agent.adapters.flow_counters import NftFlowCounters
 from jaga_agent.adapters.host import PsutilHost
 from jaga_agent.adapters.icmp import IcmpProber
 from jaga_agent.adapters.journal import Journal
+from jaga_agent.adapters.ledger import FILE_NAME, FileLedger
 from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
 from jaga_agent.adapters.netlink import NetlinkKernel
 from jaga_agent.adapters.resolver import Dnsmasq
@@ -42,6 +46,7 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_PORT_TLS: Final = 8883
 DEFAULT_PORT: Final = 1883
+STARTING: Final = {"error": "starting; ask again in a second"}
 CAP_NET_ADMIN: Final = 12
 """Bit number, capability.h."""
 
@@ -78,7 +83,15 @@ async def _run(config: Config, config_hash: str) -> None:
         # First: it refuses a second agent before anything of the first is touched.
         server = StatusServer(
             Path(config.state.socket),
-            {"status": lambda: agent.status() if agent else {"error": "starting"}},
+            {
+                "status": lambda: agent.status() if agent else STARTING,
+                quota.ANSWER: lambda: agent.quota() if agent else STARTING,
+            },
+            {
+                quota.RESET: lambda uplink, used_bytes: (
+                    agent.reset_quota(uplink, used_bytes) if agent else STARTING
+                )
+            },
         )
         await server.start()
         stack.push_async_callback(server.close)
@@ -89,6 +102,10 @@ async def _run(config: Config, config_hash: str) -> None:
         )
         stack.callback(spool.close)
         kernel = await stack.enter_async_context(NetlinkKernel())
+        devices = SysDevices(config.devices.values())
+        stack.callback(devices.close)
+        flow_counters = NftFlowCounters(routing(config))
+        stack.callback(flow_counters.close)
         agent = Agent(
             config,
             config_hash=config_hash,
@@ -96,6 +113,9 @@ async def _run(config: Config, config_hash: str) -> None:
             doors=Doors(
                 clock=clock,
                 host=PsutilHost(clock, directory),
+                devices=devices,
+                flow_counters=flow_counters,
+                ledger=FileLedger(directory / FILE_NAME),
                 spool=spool,
                 kernel=kernel,
                 reconciler=Reconciler(

@@ -6,13 +6,13 @@ it comes; dnsmasq gives the leases in each modem.
 
 import json
 import shutil
-import subprocess
 from contextlib import contextmanager
 
 import pytest
 
 from lab import Lab, boottime_s, topology
 from lab.clients import Dhcpcd, Lease, NetworkManager, no_client
+from lab.namespace import end
 from support.guard import Guard
 from support.places import ROOT
 from support.waiting import until
@@ -66,28 +66,38 @@ class Site:
 
     @contextmanager
     def heard(self):
-        """Collect what the kernel tells of routes and addresses meanwhile."""
-        lines = []
-        with subprocess.Popen(
-            self.lab.pi.argv(["ip", "-4", "monitor", "route", "address"]),
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as monitor:
-            try:
-                self._mark(monitor, lines, "198.51.100.201")
-                lines.clear()
-                yield lines
-                self._mark(monitor, lines, "198.51.100.202")
-            finally:
-                monitor.kill()
+        """Collect what the kernel tells of routes and addresses meanwhile.
 
-    def _mark(self, monitor, lines, address):
-        """Read up to an event of our own making; nothing else uses that network."""
-        self.lab.pi.ip(f"route replace {address}/32 dev lo")
-        self.lab.pi.ip(f"route del {address}/32 dev lo")
-        while not (lines and f"Deleted {address}" in lines[-1]):
-            lines.append(monitor.stdout.readline())
-        del lines[-2:]
+        Routes to 198.51.100.0/24 on lo, which nothing else uses, tell where it starts
+        and ends: a monitor says nothing of when it listens.
+        """
+        path = self.lab.directory / f"heard-{boottime_s():.3f}"
+        words = ["ip", "-4", "monitor", "route", "address"]
+        with path.open("wb") as out:
+            monitor = self.lab.pi.popen(words, stdout=out)
+        lines = []
+        try:
+            until(
+                lambda: self._mark(1) and self._marked(path, 1), "the monitor listens"
+            )
+            yield lines
+            self._mark(2)
+            until(lambda: self._marked(path, 2), "the monitor's end")
+        finally:
+            end([monitor])
+        lines += [
+            line for line in path.read_text().splitlines() if "198.51.100." not in line
+        ]
+
+    def _mark(self, n):
+        self.lab.pi.ip(
+            f"route replace 198.51.100.{n}/32 dev lo", f"route del 198.51.100.{n}/32"
+        )
+        return True
+
+    @staticmethod
+    def _marked(path, n):
+        return f"Deleted 198.51.100.{n} " in path.read_text()
 
     def plug_again(self, name):
         """Re-enumerate: the device goes and comes back bare, with a new index."""

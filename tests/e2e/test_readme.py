@@ -35,6 +35,10 @@ ENDS = {
     "jaga-agent check-config --config /etc/jaga/agent.toml": "right (hash",
     "jaga-agent status": "The site uses telkomsel (wan0): OK",
     "jaga-agent status --json": '"active": "telkomsel"',
+    "jaga-agent quota --config /etc/jaga/agent.toml": "counted since",
+    "jaga-agent quota --config /etc/jaga/agent.toml reset telkomsel --used-mb 350": (
+        "telkomsel: 350 MB are used"
+    ),
     "jaga-agent replay /run/jaga/journal.jsonl": "FIRST nothing → telkomsel",
     "jaga-collector check-config --config /etc/jaga/collector.toml": "good; 702 sites",
     "jaga-collector sites --config /etc/jaga/collector.toml": "tps-6408041010-002",

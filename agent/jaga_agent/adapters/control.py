@@ -1,15 +1,16 @@
-"""The agent's status socket: what `jaga-agent status` asks, on this machine only.
+"""The agent's socket: what `jaga-agent status` and `quota` ask, on this machine only.
 
 One request is one JSON line, `{"get": "status"}` or `{"get": "status", "watch": 1.0}`
-(seconds between answers); an answer is one JSON line, `{"error": …}` if it was no. The
-socket's mode (0660) is the whole access control. It answers questions and changes
-nothing.
+(seconds between answers), or an order, `{"get": "quota-reset", "arguments": {…}}`; an
+answer is one JSON line, `{"error": …}` if it was no. The socket's mode (0660) is the
+whole access control. It knows no order itself: what may be asked is given to it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import inspect
 import logging
 import os
 import socket
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
-from jaga_agent.errors import StatusError
+from jaga_agent.errors import JagaError, NotRunningError, StatusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +42,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     get: str
     watch: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] | None = None
     """Answer again and again, this many seconds apart, until the client hangs up."""
+    arguments: dict[str, str | int] | None = None
+    """Of an order; a question has none."""
 
 
 _REQUESTS = msgspec.json.Decoder(Request)
@@ -56,10 +59,15 @@ class StatusServer:
     """
 
     def __init__(
-        self, path: Path, answers: Mapping[str, Callable[[], Mapping[str, Any]]]
+        self,
+        path: Path,
+        answers: Mapping[str, Callable[[], Mapping[str, Any]]],
+        orders: Mapping[str, Callable[..., Mapping[str, Any]]] | None = None,
     ) -> None:
+        """Serve at `path`. An order is called with its arguments by name."""
         self._path = path
         self._answers = answers
+        self._orders = orders or {}
         self._lock: int | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
@@ -151,9 +159,12 @@ class StatusServer:
             except msgspec.DecodeError as error:
                 await _write(writer, {"error": f"not a request: {error}"})
                 continue
+            if (order := self._orders.get(request.get)) is not None:
+                await _write(writer, _obeyed(order, request.arguments or {}))
+                continue
             answer = self._answers.get(request.get)
             if answer is None:
-                known = ", ".join(sorted(self._answers))
+                known = ", ".join(sorted({*self._answers, *self._orders}))
                 await _write(
                     writer, {"error": f"unknown {request.get!r}; known: {known}"}
                 )
@@ -162,6 +173,19 @@ class StatusServer:
             while request.watch is not None and not reader.at_eof():
                 await asyncio.sleep(request.watch)
                 await _write(writer, answer())
+
+
+def _obeyed(
+    order: Callable[..., Mapping[str, Any]], arguments: Mapping[str, str | int]
+) -> Mapping[str, Any]:
+    try:
+        inspect.signature(order).bind(**arguments)
+    except TypeError as error:
+        return {"error": f"not this order's arguments: {error}"}
+    try:
+        return order(**arguments)
+    except JagaError as error:
+        return {"error": str(error)}
 
 
 async def _write(writer: asyncio.StreamWriter, answer: Mapping[str, Any]) -> None:
@@ -192,6 +216,13 @@ def _listen(path: Path) -> socket.socket:
 def ask(path: Path, what: str = "status", *, timeout_s: float = 5.0) -> Answer:
     """Return a running agent's answer; raises StatusError with what to do."""
     return next(_answers(path, Request(get=what), timeout_s))
+
+
+def order(
+    path: Path, what: str, *, timeout_s: float = 5.0, **arguments: str | int
+) -> Answer:
+    """Return a running agent's answer to an order; raises StatusError."""
+    return next(_answers(path, Request(get=what, arguments=arguments), timeout_s))
 
 
 def watch(
@@ -230,7 +261,7 @@ def _checked(line: bytes, path: Path) -> Answer:
 
 def _explained(error: OSError, path: Path, timeout_s: float) -> StatusError:
     if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
-        return StatusError(
+        return NotRunningError(
             f"jaga-agent is not running (nothing listens at {path});"
             " start it: sudo systemctl start jaga-agent"
         )

@@ -7,17 +7,19 @@ nothing by themselves: whoever drives them says what the outside world does.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jaga_agent.core.model import Instant
 from jaga_agent.errors import SpoolError
-from jaga_agent.ports import SpooledRecord, Stamp
+from jaga_agent.ports import Counters, Device, SpooledRecord, Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from jaga_agent.ports import BrokerListener, Will
+    from jaga_agent.core.model import UplinkName
+    from jaga_agent.core.usage import Usage
+    from jaga_agent.ports import BrokerListener, Flows, Will
 
 
 class FakeClock:
@@ -100,6 +102,74 @@ class MemorySpool:
 
     def close(self) -> None:
         pass
+
+
+class FakeDevices:
+    """Devices that carry what they are told to."""
+
+    def __init__(self, *devices: str) -> None:
+        self._next_index = 1
+        self._devices: dict[str, Device] = {}
+        for device in devices:
+            self.plug(device)
+
+    def plug(self, device: str) -> None:
+        """Let it appear, as another one if it was there."""
+        self._devices[device] = Device(self._next_index, True, Counters(0, 0, 0, 0))
+        self._next_index += 1
+
+    def unplug(self, device: str) -> None:
+        del self._devices[device]
+
+    def carry(self, device: str, *, rx: int = 0, tx: int = 0, size: int = 100) -> None:
+        """Let it receive and send packets of this size."""
+        old = self._devices[device]
+        counters = Counters(
+            rx_bytes=old.counters.rx_bytes + rx * size,
+            tx_bytes=old.counters.tx_bytes + tx * size,
+            rx_packets=old.counters.rx_packets + rx,
+            tx_packets=old.counters.tx_packets + tx,
+        )
+        self._devices[device] = replace(old, counters=counters)
+
+    def set_carrier(self, device: str, *, carrier: bool) -> None:
+        self._devices[device] = replace(self._devices[device], carrier=carrier)
+
+    def read(self) -> Mapping[str, Device]:
+        return dict(self._devices)
+
+    def close(self) -> None:
+        pass
+
+
+class FakeFlowCounters:
+    """Flows as they are set; None: no table."""
+
+    def __init__(self, flows: Mapping[UplinkName, Flows] | None = None) -> None:
+        self.flows = flows
+
+    def read(self) -> Mapping[UplinkName, Flows] | None:
+        return self.flows
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryLedger:
+    """A ledger that outlives nothing but those who share it."""
+
+    def __init__(self, boot: str = "boot-1") -> None:
+        self.boot = boot
+        self.usages: dict[str, Usage] = {}
+        self.clean = True
+        self.saves = 0
+
+    def load(self) -> tuple[Mapping[str, Usage], bool]:
+        return dict(self.usages), self.clean
+
+    def save(self, usages: Mapping[str, Usage], *, clean: bool) -> None:
+        self.usages, self.clean = dict(usages), clean
+        self.saves += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,4 @@
-"""Readings of the Pi itself, by psutil. Reads, never judges.
-
-Everything is of the process's own namespaces: counters are those of the network
-namespace the agent runs in.
-"""
+"""Readings of the Pi itself, by psutil. Reads, never judges."""
 
 from __future__ import annotations
 
@@ -11,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from jaga_agent.errors import HostError
-from jaga_agent.ports import Counters, HostReading
+from jaga_agent.ports import HostReading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from jaga_agent.ports import Clock
@@ -56,26 +51,6 @@ class PsutilHost:
             ),
             temperature_c=self._try("temperature", _temperature_c),
         )
-
-    def counters(self, devices: Sequence[str]) -> Mapping[str, Counters]:
-        """Return the totals of those devices that exist; raises HostError."""
-        try:
-            # nowrap=False: raw kernel totals. psutil's own correction keeps state for
-            # devices that are gone, and would hide that one was plugged in anew.
-            seen = psutil.net_io_counters(pernic=True, nowrap=False)
-        except (OSError, ValueError, psutil.Error) as error:
-            msg = f"cannot read the devices' counters: {error}; is /proc mounted?"
-            raise HostError(msg) from error
-        return {
-            device: Counters(
-                rx_bytes=seen[device].bytes_recv,
-                tx_bytes=seen[device].bytes_sent,
-                rx_packets=seen[device].packets_recv,
-                tx_packets=seen[device].packets_sent,
-            )
-            for device in devices
-            if device in seen
-        }
 
     def _try(self, what: str, read: Callable[[], float | None]) -> float | None:
         """Return the reading, or None where there is none. Says why once."""

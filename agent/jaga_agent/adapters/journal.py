@@ -34,6 +34,8 @@ _EVENTS: Final = {
         events_module.ProbeRefused,
         events_module.ProbeNotSent,
         events_module.TrafficSeen,
+        events_module.FlowsSeen,
+        events_module.UsageSeen,
         events_module.Tick,
     )
 }

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, assert_never
 from jaga_agent.core import choice, race
 from jaga_agent.core.events import (
     Event,
+    FlowsSeen,
     LinkSeen,
     ProbeAnswered,
     ProbeNotSent,
     ProbeRefused,
     Tick,
     TrafficSeen,
+    UsageSeen,
 )
 from jaga_agent.core.model import Health, Instant
 from jaga_agent.core.turn import Turn
@@ -56,7 +58,7 @@ def step(state: State, event: Event, now: Instant) -> tuple[State, tuple[Action,
                 _unanswered(turn, probe, f"cannot send: {reason}", lost=False)
         case TrafficSeen():
             _traffic(turn, event)
-        case Tick():
+        case Tick() | FlowsSeen() | UsageSeen():
             pass
         case _:
             assert_never(event)

@@ -46,11 +46,43 @@ class ProbeNotSent:
 
 @dataclass(frozen=True, slots=True)
 class TrafficSeen:
-    """A device's packet counters, sampled. Evidence that costs no data."""
+    """A device's counters since it appeared, sampled. Evidence that costs no data.
+
+    They run backwards when the device was re-created.
+    """
 
     uplink: UplinkName
     rx_packets: int
     tx_packets: int
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FlowsSeen:
+    """What flows asked for and got by an uplink: packets since the rules were loaded.
+
+    Of the site's devices and the Pi's own, retransmissions counted again; ICMP in none.
+    They run backwards when the rules were loaded anew.
+    """
+
+    uplink: UplinkName
+    syn_out: int
+    """TCP connections asked for."""
+    synack_in: int
+    rst_in: int
+    """TCP resets that came in: the far end's, or a box's on the way (quota, block)."""
+    dns_out: int
+    """DNS queries by UDP."""
+    dns_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSeen:
+    """What an uplink has carried in its quota period, both ways, in bytes."""
+
+    uplink: UplinkName
+    used_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +90,13 @@ class Tick:
     """Time passed: send when `next_deadline` has come."""
 
 
-Event = LinkSeen | ProbeAnswered | ProbeRefused | ProbeNotSent | TrafficSeen | Tick
+Event = (
+    LinkSeen
+    | ProbeAnswered
+    | ProbeRefused
+    | ProbeNotSent
+    | TrafficSeen
+    | FlowsSeen
+    | UsageSeen
+    | Tick
+)

@@ -1,4 +1,4 @@
-"""The nftables ruleset as text: masquerade, flow marks, resets, IPv6, MSS. Pure.
+"""The nftables ruleset as text: marks, NAT, resets, counters, IPv6, MSS. Pure.
 
 It never changes on a switch, so nft stays out of the switch path. Of what a site does
 by IPv4 it filters nothing; IPv6, which the layout does not steer, is refused. There is
@@ -16,7 +16,8 @@ from jaga_agent.core.routes import MARK_MASK
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jaga_agent.core.routes import RoutingConfig
+    from jaga_agent.core.model import UplinkName
+    from jaga_agent.core.routes import RoutedUplink, RoutingConfig
 
 FAMILY = "inet"
 TABLE = "jaga"
@@ -41,6 +42,22 @@ _ICMPV6 = 58
 # Of both SYN and SYN-ACK: each tells the other side how much it may send. The kernel
 # takes the lesser of the routes there and back, and never raises what was said.
 _CLAMP = "tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
+
+
+# What is counted of each uplink: the flows' own evidence, which costs no data. A sign of
+# life is asked for (out) and given (in). Retransmissions count again, on purpose: they
+# say how hard somebody tries. ICMP, our probes among it, is in none.
+_COUNTED_OUT = (
+    # Not SYN+ACK: that answers whoever connects to us.
+    ("syn_out", "tcp flags & (syn | ack) == syn"),
+    ("dns_out", "udp dport 53"),
+)
+_COUNTED_IN = (
+    ("synack_in", "tcp flags & (syn | ack) == (syn | ack)"),
+    ("rst_in", "tcp flags & rst == rst"),
+    ("dns_in", "udp sport 53"),
+)
+FLOW_COUNTERS = tuple(name for name, _ in (*_COUNTED_OUT, *_COUNTED_IN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +127,52 @@ def _body(config: RoutingConfig) -> str:
         chains.append(_clamp_mss(config))
     if config.refuse_ipv6:
         chains += _refuse_ipv6(config)
-    return "".join(chains)
+    return _counters(config) + "".join(chains) + "".join(_count_chains(config))
+
+
+def counter_names(config: RoutingConfig) -> dict[str, tuple[UplinkName, str]]:
+    """Return each named counter of our table: whose it is, and which of FLOW_COUNTERS.
+
+    By the uplink's index, as its table and its mark: a name may hold what nft's
+    identifiers may not.
+    """
+    return {
+        _counter(kind, uplink): (uplink.name, kind)
+        for uplink in config.uplinks
+        for kind in FLOW_COUNTERS
+    }
+
+
+def _counter(kind: str, uplink: RoutedUplink) -> str:
+    return f"{kind}_{uplink.index}"
+
+
+def _counters(config: RoutingConfig) -> str:
+    return "".join(f"\tcounter {name} {{ }}\n" for name in counter_names(config))
+
+
+def _count_chains(config: RoutingConfig) -> tuple[str, str]:
+    """Return the chains that count: one lookup for each kind, however many uplinks.
+
+    Where everything passes once, forwarded and the Pi's own alike: behind all that may
+    still drop or reject on the way out, before all of it (conntrack, too) on the way in.
+    """
+    out = _chain(
+        "count_out",
+        "type filter hook postrouting priority srcnat + 10",
+        *(f"{what} {_by_device(config, 'oif', kind)}" for kind, what in _COUNTED_OUT),
+    )
+    into = _chain(
+        "count_in",
+        "type filter hook prerouting priority raw",
+        *(f"{what} {_by_device(config, 'iif', kind)}" for kind, what in _COUNTED_IN),
+    )
+    return out, into
+
+
+def _by_device(config: RoutingConfig, way: str, kind: str) -> str:
+    of = ", ".join(f'"{u.device}" : "{_counter(kind, u)}"' for u in config.uplinks)
+    return f"counter name {way}name map {{ {of} }}"
 
 
 def _clamp_mss(config: RoutingConfig) -> str:

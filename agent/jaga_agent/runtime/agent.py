@@ -12,7 +12,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from jaga_agent import report
+from jaga_agent import quota, report
 from jaga_agent.core.actions import ReportHealth, ReportTarget, SelectUplink, SendProbe
 from jaga_agent.runtime import snapshot
 from jaga_agent.runtime.driver import Driver
@@ -21,7 +21,9 @@ from jaga_agent.runtime.presence import Presence
 from jaga_agent.runtime.probes import Probes
 from jaga_agent.runtime.recorder import Recorder
 from jaga_agent.runtime.routes import RECONCILE_S, Routes
+from jaga_agent.runtime.sampling import Sampling
 from jaga_agent.runtime.troubles import Troubles
+from jaga_agent.runtime.usage import Usages
 from jaga_agent.sd_notify import NotifyError
 
 if TYPE_CHECKING:
@@ -75,13 +77,24 @@ class Agent:
             troubles=troubles,
             moved=self._moved,
         )
+        self._usages = Usages(config, doors=doors, driver=driver, troubles=troubles)
+        self._sampling = Sampling(
+            config.devices,
+            doors=doors,
+            driver=driver,
+            troubles=troubles,
+            carried=self._usages.carried,
+            links=lambda: self._routes.links,
+            look=self._routes.look,
+        )
         self._heartbeats = Heartbeats(
             config,
             doors=doors,
             driver=driver,
             probes=self._probes,
             recorder=recorder,
-            troubles=troubles,
+            sampling=self._sampling,
+            usages=self._usages,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -90,6 +103,7 @@ class Agent:
         synced = await self._routes.adopt()
         adopted = synced.adopted_active
         self._driver.begin(adopted)
+        self._usages.begin()
         self._heartbeats.begin()
         self._recorder.record(
             lambda s: report.lifecycle(s, "started", self._start_reason(adopted))
@@ -97,7 +111,13 @@ class Agent:
         self._routes.see(synced.links)
         self._presence.start()
         self._doors.ready(self._headline())
-        work = [*self._routes.work(), *self._heartbeats.work(), self._stay_alive()]
+        work = [
+            *self._routes.work(),
+            *self._sampling.work(),
+            *self._heartbeats.work(),
+            *self._usages.work(),
+            self._stay_alive(),
+        ]
         tasks = [loop.create_task(each) for each in work]
         stopper = loop.create_task(stop.wait())
         try:
@@ -114,6 +134,7 @@ class Agent:
 
     async def _end(self) -> None:
         self._probes.close()
+        self._usages.close()
         # Before the goodbye, so that it still travels; the routes stay as they are.
         self._recorder.record(lambda s: report.lifecycle(s, "stopped", "asked to stop"))
         await self._presence.close()
@@ -141,6 +162,22 @@ class Agent:
             clock_age_s=self._clock.age_s(),
             troubles=self._troubles.all(),
         )
+
+    def quota(self) -> dict[str, Any]:
+        """Return what the socket answers of the packages."""
+        now = self._clock.now()
+        return quota.answer(
+            self._config,
+            self._usages.snapshot(),
+            {n: self._probes.spent.by_kind(n, now) for n in self._config.devices},
+            running=True,
+        )
+
+    def reset_quota(self, uplink: str, used_bytes: int) -> dict[str, Any]:
+        """Begin a new package's count; raises ConfigError, LedgerError."""
+        self._usages.reset(uplink, used_bytes)
+        _log.info("uplink %s: a new quota period, %d bytes used", uplink, used_bytes)
+        return self.quota()
 
     def _start_reason(self, adopted: UplinkName | None) -> str:
         found = f"found {adopted} carrying the site" if adopted else "no uplink carried"

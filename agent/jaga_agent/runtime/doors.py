@@ -13,8 +13,11 @@ if TYPE_CHECKING:
         Broker,
         BrokerListener,
         Clock,
+        Devices,
+        FlowCounters,
         Host,
         Kernel,
+        Ledger,
         ProbeListener,
         Prober,
         Resolver,
@@ -30,6 +33,9 @@ class Doors:
 
     clock: Clock
     host: Host
+    devices: Devices
+    flow_counters: FlowCounters
+    ledger: Ledger
     spool: Spool
     kernel: Kernel
     reconciler: Reconciler

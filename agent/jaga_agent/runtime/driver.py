@@ -50,6 +50,8 @@ class Driver:
         self._troubles = troubles
         self._carry_out = carry_out
         self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None
+        """What the timer is set for."""
         self._stopping = False
         self.state = State.initial(policy)
 
@@ -79,15 +81,20 @@ class Driver:
             self._timer.cancel()
 
     def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         now = self._clock.now()
-        wait_s = max(0.0, next_deadline(self.state, now) - now)
+        deadline = next_deadline(self.state, now)
+        if self._timer is not None:
+            if deadline == self._due:
+                return  # Most events change no deadline.
+            self._timer.cancel()
+        self._due = deadline
+        wait_s = max(0.0, deadline - now)
         self._timer = asyncio.get_running_loop().call_later(
             wait_s, self._tick, now + wait_s
         )
 
     def _tick(self, due: float) -> None:
+        self._timer = None
         late_s = self._clock.now() - due
         if late_s > LATE_LOOP_S:
             _log.warning("the event loop was %.1f s late: the Pi is overloaded", late_s)

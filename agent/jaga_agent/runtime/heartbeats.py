@@ -1,14 +1,12 @@
-"""What the site carries: read often as evidence for the core, told in heartbeats."""
+"""The beat: what each uplink and the host did since the last one, as a record."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from jaga_agent import report
 from jaga_agent.config import HEARTBEAT_S
-from jaga_agent.core.events import TrafficSeen
-from jaga_agent.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -19,16 +17,12 @@ if TYPE_CHECKING:
     from jaga_agent.runtime.driver import Driver
     from jaga_agent.runtime.probes import Probes
     from jaga_agent.runtime.recorder import Recorder
-    from jaga_agent.runtime.troubles import Troubles
-
-SAMPLE_BUSY_S: Final = 0.05
-SAMPLE_IDLE_S: Final = 0.5
-BUSY_FOR_S: Final = 5.0
-"""Counters are read 20 times a second for this long after the last packet sent."""
+    from jaga_agent.runtime.sampling import Sampling
+    from jaga_agent.runtime.usage import Usages
 
 
 class Heartbeats:
-    """Reads the devices' counters; makes one record each interval."""
+    """Makes one record each interval."""
 
     def __init__(
         self,
@@ -38,54 +32,26 @@ class Heartbeats:
         driver: Driver,
         probes: Probes,
         recorder: Recorder,
-        troubles: Troubles,
+        sampling: Sampling,
+        usages: Usages,
     ) -> None:
         self._config = config
-        self._devices = config.devices
         self._clock = doors.clock
         self._host = doors.host
         self._driver = driver
         self._probes = probes
         self._recorder = recorder
-        self._troubles = troubles
-        self._last_sent_at = self._clock.now()
+        self._sampling = sampling
+        self._usages = usages
         self._reported: Mapping[str, Counters] = {}
 
     def begin(self) -> None:
         """Count from here: what was carried before is not this run's."""
-        self._reported = self._counters()
+        self._reported = self._sampling.totals()
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
         """Return what must run as long as the agent does."""
-        return [self._sample_traffic(), self._beat()]
-
-    async def _sample_traffic(self) -> None:
-        while True:
-            totals = self._counters()
-            now = self._clock.now()
-            for name, device in self._devices.items():
-                if (of := totals.get(device)) is None:
-                    continue
-                state = self._driver.state
-                per = state.of(name)
-                if name == state.active and of.tx_packets != per.tx_packets:
-                    self._last_sent_at = now
-                if (of.rx_packets, of.tx_packets) != (
-                    per.rx_packets,
-                    per.tx_packets,
-                ) or (per.unanswered_since is not None):
-                    self._driver.feed(TrafficSeen(name, of.rx_packets, of.tx_packets))
-            busy = now - self._last_sent_at < BUSY_FOR_S
-            await asyncio.sleep(SAMPLE_BUSY_S if busy else SAMPLE_IDLE_S)
-
-    def _counters(self) -> Mapping[str, Counters]:
-        try:
-            totals = self._host.counters(tuple(self._devices.values()))
-        except HostError as error:
-            self._troubles.tell("host", str(error))
-            return {}
-        self._troubles.over("host")
-        return totals
+        return [self._beat()]
 
     async def _beat(self) -> None:
         interval_s = HEARTBEAT_S[self._config.site.mode]
@@ -98,7 +64,8 @@ class Heartbeats:
             await asyncio.sleep(interval_s - (now - phase_s) % interval_s)
 
     def _heartbeat(self) -> None:
-        totals = self._counters()
+        self._usages.feed()
+        totals = self._sampling.totals()
         moved = report.moved(self._reported, totals)
         self._reported = {**self._reported, **totals}
         measured = self._probes.collect(self._clock.now())

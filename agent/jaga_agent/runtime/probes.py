@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jaga_agent.config import target_address
+from jaga_agent.core.cost import Spent
 from jaga_agent.core.events import ProbeAnswered, ProbeNotSent, ProbeRefused
 from jaga_agent.core.tally import Tally
 
@@ -28,10 +29,14 @@ class Probes:
         self._devices = config.devices
         self._addresses = {t.name: target_address(t) for t in config.targets}
         self._tally = Tally(tuple(self._devices), config.policy.lost_after_s)
+        self.spent = Spent()
+        """What the probes put on the wire, by uplink and kind."""
         self._prober = doors.make_prober(self)
 
     def send(self, asked: SendProbe) -> None:
-        self._tally.sent(asked.probe_id, asked.uplink, self._clock.now())
+        now = self._clock.now()
+        self._tally.sent(asked.probe_id, asked.uplink, now)
+        self.spent.sent(asked.probe_id, asked.uplink, "icmp", now)
         self._prober.send(
             asked.probe_id, self._devices[asked.uplink], self._addresses[asked.target]
         )
@@ -45,12 +50,15 @@ class Probes:
 
     def answered(self, probe_id: int, rtt_s: float) -> None:
         self._tally.answered(probe_id, rtt_s)
+        self.spent.answered(probe_id, self._clock.now())
         self._driver.feed(ProbeAnswered(probe_id, rtt_s))
 
     def refused(self, probe_id: int, reason: str) -> None:
         self._tally.refused(probe_id)
+        self.spent.refused(probe_id, self._clock.now())
         self._driver.feed(ProbeRefused(probe_id, reason))
 
     def not_sent(self, probe_id: int, reason: str) -> None:
         self._tally.not_sent(probe_id)
+        self.spent.not_sent(probe_id, self._clock.now())
         self._driver.feed(ProbeNotSent(probe_id, reason))

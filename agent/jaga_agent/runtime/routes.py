@@ -83,6 +83,10 @@ class Routes:
         """Have the site moved as soon as the moves before it are done."""
         self._moves.put_nowait((action, self._clock.now()))
 
+    def look(self) -> None:
+        """Have the links read at once: somebody saw that they are not as known."""
+        self._look.set()
+
     def see(self, links: Mapping[str, Link]) -> None:
         """Tell the core of every uplink's device."""
         before, self.links = self.links, links

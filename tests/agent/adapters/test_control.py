@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from jaga_agent.adapters.control import StatusServer, ask, watch
-from jaga_agent.errors import StatusError
+from jaga_agent.adapters.control import StatusServer, ask, order, watch
+from jaga_agent.errors import ConfigError, NotRunningError, StatusError
 
 
 @pytest.fixture
@@ -202,3 +202,34 @@ async def test_without_permission_sudo_is_named(server, monkeypatch):
     )
     out, _ = await process.communicate()
     assert out.decode().strip() == f"no permission for {server}; use sudo"
+
+
+async def test_an_order_is_obeyed_or_refused_in_words(tmp_path):
+    done = []
+
+    def add(uplink, used_bytes):
+        if uplink == "none":
+            msg = "no uplink is named 'none'"
+            raise ConfigError(msg)
+        done.append((uplink, used_bytes))
+        return {"uplink": uplink}
+
+    path = tmp_path / "agent.sock"
+    with pytest.raises(NotRunningError, match="sudo systemctl start jaga-agent"):
+        await in_thread(order, path, "add", uplink="xl", used_bytes=5)
+    server = StatusServer(path, {"status": dict}, {"add": add})
+    await server.start()
+    try:
+        answer = await in_thread(order, path, "add", uplink="xl", used_bytes=5)
+        assert (answer, done) == ({"uplink": "xl"}, [("xl", 5)])
+        for arguments, said in (
+            ({"uplink": "none", "used_bytes": 0}, "refused: no uplink is named 'none'"),
+            ({"uplink": "xl"}, "refused: not this order's arguments: .*used_bytes"),
+        ):
+            with pytest.raises(StatusError, match=said):
+                await in_thread(order, path, "add", **arguments)
+        with pytest.raises(StatusError, match="unknown 'sing'; known: add, status"):
+            await in_thread(ask, path, "sing")
+        assert len(done) == 1
+    finally:
+        await server.close()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaga_agent.core.firewall import ruleset
+from jaga_agent.core.firewall import FLOW_COUNTERS, counter_names, ruleset
 from jaga_agent.core.routes import RoutedUplink, RoutingConfig
 
 UPLINKS = (
@@ -15,6 +15,16 @@ table inet jaga
 delete table inet jaga
 table inet jaga {
 	comment "STAMP"
+	counter syn_out_1 { }
+	counter dns_out_1 { }
+	counter synack_in_1 { }
+	counter rst_in_1 { }
+	counter dns_in_1 { }
+	counter syn_out_3 { }
+	counter dns_out_3 { }
+	counter synack_in_3 { }
+	counter rst_in_3 { }
+	counter dns_in_3 { }
 	chain mark_flows {
 		type filter hook postrouting priority mangle; policy accept;
 		meta nfproto ipv4 oifname "wan0" ct state new ct mark set ct mark & 0xffff00ff | 0x00000100
@@ -49,6 +59,17 @@ table inet jaga {
 		oifname { "wan0", "wan2" } ip6 daddr != { fe80::/10, ff00::/8 } ct state new meta l4proto tcp reject with tcp reset
 		oifname { "wan0", "wan2" } ip6 daddr != { fe80::/10, ff00::/8 } ct state new meta l4proto != 58 reject with icmpv6 admin-prohibited
 	}
+	chain count_out {
+		type filter hook postrouting priority srcnat + 10; policy accept;
+		tcp flags & (syn | ack) == syn counter name oifname map { "wan0" : "syn_out_1", "wan2" : "syn_out_3" }
+		udp dport 53 counter name oifname map { "wan0" : "dns_out_1", "wan2" : "dns_out_3" }
+	}
+	chain count_in {
+		type filter hook prerouting priority raw; policy accept;
+		tcp flags & (syn | ack) == (syn | ack) counter name iifname map { "wan0" : "synack_in_1", "wan2" : "synack_in_3" }
+		tcp flags & rst == rst counter name iifname map { "wan0" : "rst_in_1", "wan2" : "rst_in_3" }
+		udp sport 53 counter name iifname map { "wan0" : "dns_in_1", "wan2" : "dns_in_3" }
+	}
 }
 """
 
@@ -62,7 +83,7 @@ def test_a_site_that_guards_only_itself_forwards_nothing():
     text = ruleset(RoutingConfig(UPLINKS)).text
     assert "reset_own" in text
     assert "hook forward" not in text
-    assert "hook prerouting" not in text
+    assert "refuse_ipv6_lan" not in text
     assert "refuse_ipv6_own" in text
 
 
@@ -99,3 +120,12 @@ def test_the_stamp_follows_the_content():
     assert len(stamps) == 6
     same = ruleset(RoutingConfig(UPLINKS, ("lan0",)))
     assert same == ruleset(RoutingConfig(UPLINKS, ("lan0",)))
+
+
+def test_each_counter_is_known_by_its_uplink():
+    names = counter_names(RoutingConfig(UPLINKS))
+    assert names["syn_out_1"] == ("tsel", "syn_out")
+    assert names["dns_in_3"] == ("fibre", "dns_in")
+    assert len(names) == len(UPLINKS) * len(FLOW_COUNTERS)
+    text = ruleset(RoutingConfig(UPLINKS)).text
+    assert all(text.count(f'"{name}"') == 1 for name in names), "each has one rule"

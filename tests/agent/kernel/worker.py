@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict
 
 TARGET = ("203.0.113.1", 7)
@@ -35,6 +35,17 @@ async def serve(name):
             await writer.drain()
         writer.close()
 
+    class Dns(asyncio.DatagramProtocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def datagram_received(self, data, addr):
+            self.transport.sendto(b"answer", addr)
+
+    with suppress(OSError):  # who serves without the target's address has no DNS
+        await asyncio.get_running_loop().create_datagram_endpoint(
+            Dns, local_addr=(TARGET[0], 53)
+        )
     # Every address, and only of this test's namespace; also by IPv6 where there is one.
     server = await asyncio.start_server(answer, None, TARGET[1])
     say("ready")
@@ -121,6 +132,29 @@ class Connections:
                     met[errno.errorcode[error.errno]] += 1
         return met
 
+    async def ask_dns(self, times=1):
+        """Send datagrams to port 53, where nothing answers or something does."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(PATIENCE_S)
+            answers = 0
+            for _ in range(times):
+                sock.sendto(b"query", (TARGET[0], 53))
+                with suppress(OSError):
+                    answers += sock.recv(100) == b"answer"
+            return answers
+
+    async def knock(self, port):
+        """Connect to a port where nobody listens; return how it ends."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.get_running_loop().sock_connect(sock, (TARGET[0], port))
+        except (TimeoutError, OSError) as error:
+            return type(error).__name__
+        finally:
+            sock.close()
+
     async def _ask(self, sock):
         loop = asyncio.get_running_loop()
         try:
@@ -135,7 +169,9 @@ class Agent(Connections):
     def __init__(self, config):
         super().__init__()
         from jaga_agent.adapters.conntrack import NetlinkConntrack
+        from jaga_agent.adapters.devices import SysDevices
         from jaga_agent.adapters.firewall import NftFirewall
+        from jaga_agent.adapters.flow_counters import NftFlowCounters
         from jaga_agent.adapters.netlink import NetlinkKernel
         from jaga_agent.adapters.sysctl import ProcSettings
         from jaga_agent.core.routes import RoutedUplink, RoutingConfig
@@ -144,12 +180,15 @@ class Agent(Connections):
         self.kernel = NetlinkKernel(
             event_buffer_bytes=config.get("event_buffer", 1 << 20)
         )
+        routing = RoutingConfig(
+            tuple(RoutedUplink(*uplink) for uplink in config["uplinks"]),
+            tuple(config["lan"]),
+            config.get("refuse_ipv6", True),
+        )
+        self.devices = SysDevices(routing.devices)
+        self.flow_counters = NftFlowCounters(routing)
         self.reconciler = Reconciler(
-            RoutingConfig(
-                tuple(RoutedUplink(*uplink) for uplink in config["uplinks"]),
-                tuple(config["lan"]),
-                config.get("refuse_ipv6", True),
-            ),
+            routing,
             kernel=self.kernel,
             conntrack=NetlinkConntrack(),
             firewall=NftFirewall(config.get("nft", "nft")),
@@ -178,6 +217,21 @@ class Agent(Connections):
 
     async def prune(self):
         return await self.reconciler.prune()
+
+    async def read_devices(self):
+        return {device: asdict(seen) for device, seen in self.devices.read().items()}
+
+    async def read_flows(self):
+        found = self.flow_counters.read()
+        return found and {name: asdict(flows) for name, flows in found.items()}
+
+    async def cost_us(self, what, rounds=1000):
+        """Return the mean time of one reading."""
+        read = {"devices": self.devices, "flows": self.flow_counters}[what].read
+        began = time.perf_counter_ns()
+        for _ in range(rounds):
+            read()
+        return (time.perf_counter_ns() - began) / rounds / 1000
 
     async def watch(self):
         """Start to listen; return once the kernel's events are subscribed."""

@@ -47,7 +47,12 @@ IFF_RUNNING: Final = 0x40
 OUTSTANDING: Final = 256
 """Probes remembered for each device; a reply to an older one is not recognised."""
 
-_NONCE_BYTES = 8
+# A request is 32 bytes of IP, and data is dear here. A forger who does not see the request
+# must also hit the address asked, 16 bits of identifier and 16 of sequence number within
+# the seconds that it is waited for; these 32 bits on top make one hit in 4 thousand
+# million tries. They are there for replies gone astray more than for forgers: of a former
+# round of the sequence, of another program with our identifier.
+_NONCE_BYTES = 4
 # Datagrams handled at one wakeup, so that a flood cannot keep the loop from the rest.
 _READ_BATCH = 64
 _RECEIVE_BYTES = 512

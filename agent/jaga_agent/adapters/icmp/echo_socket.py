@@ -35,7 +35,7 @@ _EXTENDED_ERROR = struct.Struct("=IBBBxII")
 _FROM_ICMP = 2
 
 # ICMP types that say the path does not work (RFC 792): destination unreachable, time
-# exceeded, parameter problem. "Fragmentation needed" cannot be meant for 36 bytes.
+# exceeded, parameter problem. "Fragmentation needed" cannot be meant for 32 bytes.
 _REFUSALS = {3: "unreachable", 11: "time exceeded", 12: "parameter problem"}
 _UNREACHABLE = {
     0: "network unreachable",
