@@ -231,7 +231,7 @@ def agent_config(site: str, home: Path, hold_down_s: tuple[float, float]) -> str
     )
     return (
         f'[site]\nid = "{site}"\nregion = "{REGION}"\nmode = "polling-day"\n\n'
-        f'{uplinks}{targets}[lan]\ndevices = ["lan0"]\n\n'
+        f'{uplinks}{targets}[lan]\ndevices = ["lan0"]\ndns = false\n\n'
         f'[mqtt]\nhost = "{BROKER}"\ntls = false\n\n'
         f"[decide]\nprobe_interval_s = 2\nhold_down_s = {hold_down_s[0]}\n"
         f"hold_down_cap_s = {hold_down_s[1]}\n\n"

@@ -55,13 +55,19 @@ trap 'exit 130' INT TERM
 
 echo "== a $dist with systemd"
 make_root "$dist" "$root" systemd systemd-sysv dbus python3 python3-venv iproute2 \
-  nftables iputils-ping ca-certificates
+  nftables iputils-ping ca-certificates dnsmasq-base dhcpcd-base
 
 echo "== the agent as on a Pi: /opt/jaga, /etc/jaga, the unit"
 cp -r "$REPOSITORY/systemd" "$root/root/systemd"
 install -Dm644 "$REPOSITORY/systemd/jaga.sysusers" "$root/usr/lib/sysusers.d/jaga.conf"
 install -Dm644 "$REPOSITORY/systemd/jaga-agent.service" \
   "$root/etc/systemd/system/jaga-agent.service"
+install -Dm644 "$REPOSITORY/systemd/jaga-dns.service" \
+  "$root/etc/systemd/system/jaga-dns.service"
+install -Dm644 "$REPOSITORY/deploy/dnsmasq/jaga-dns.conf" "$root/etc/jaga/dnsmasq.conf"
+mkdir -p "$root/etc/jaga/dnsmasq.d"
+cp "$REPOSITORY/deploy/dnsmasq/lan-dhcp.conf" "$root/root/"
+echo 'address=/name.test/192.0.2.77' >"$root/etc/jaga/dnsmasq.d/test.conf"
 chroot "$root" systemd-sysusers
 if [[ -n ${BOOT_AGENT-} ]]; then
   install -Dm755 "$BOOT_AGENT" "$root/opt/jaga/bin/jaga-agent"
@@ -194,6 +200,44 @@ wait_for 10 "failover to two when one falls silent" carries two
 reaches >/dev/null || fail "no traffic after the failover"
 echo "MOVED: $(ask "s['decisions'][0]['rule'] + ': ' + s['decisions'][0]['reason']")"
 
+# ---- the LAN's DNS beside it
+ip netns add phone
+ip link add lan0 type veth peer name eth0 netns phone
+ip address add 192.168.77.1/24 dev lan0
+ip link set lan0 up
+ip -n phone address add 192.168.77.20/24 dev eth0
+ip -n phone link set eth0 up
+answers() { # a phone's lookup
+  ip netns exec phone python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1)
+s.connect(("192.168.77.1", 53))
+s.send(b"\0\7\1\0\0\1" + bytes(6) + b"\4name\4test\0\0\1\0\1")
+assert socket.inet_ntoa(s.recv(512)[-4:]) == "192.0.2.77"'
+}
+systemctl start jaga-dns || fail "start of jaga-dns"
+wait_for 10 "an answer to the LAN" answers
+dns=$(systemctl show -P MainPID jaga-dns)
+[ "$(cat /run/jaga-dns/pid)" = "$dns" ] || fail "pid file of jaga-dns"
+[ "$(stat -c %U "/proc/$dns") $(awk '/CapEff/ {print $2}' "/proc/$dns/status")" = "jaga 0000000000000400" ] || fail "jaga-dns is not jaga with NET_BIND_SERVICE alone"
+runuser -u jaga -- sh -c 'echo "server=192.0.2.1@wan0" >/run/jaga-dns/servers.new && mv /run/jaga-dns/servers.new /run/jaga-dns/servers && kill -HUP "$(cat /run/jaga-dns/pid)"' || fail "jaga may not tell its own dnsmasq"
+told() { journalctl -b -o cat -u jaga-dns | grep -q 'using nameserver 192.0.2.1#53(via wan0)'; }
+wait_for 5 "dnsmasq reads its list again" told
+inside touch /run/jaga-dns/probe || fail "the agent may not write the list"
+rm /run/jaga-dns/probe
+echo "DNS: jaga-dns answers the LAN as $(stat -c %U "/proc/$dns"), is told by SIGHUP"
+cp /root/lan-dhcp.conf /etc/jaga/dnsmasq.d/
+install -Dm644 /root/systemd/jaga-dns-dhcp.conf /etc/systemd/system/jaga-dns.service.d/dhcp.conf
+systemctl daemon-reload
+systemctl restart jaga-dns || fail "restart of jaga-dns with DHCP"
+wait_for 10 "an answer to the LAN" answers
+ip -n phone address flush dev eth0
+ip netns exec phone dhcpcd --oneshot --ipv4only --timeout 20 eth0 || fail "no lease for a phone: $(journalctl -b -o cat -u jaga-dns | tail -20)"
+ip -n phone route | grep -q '^default via 192.168.77.1 ' || fail "a phone's routes: $(ip -n phone route)"
+answers || fail "no DNS for a phone with a lease"
+echo "DHCP: a phone has $(ip -n phone -o -4 address show dev eth0 | awk '{print $4}')"
+
 # ---- its watchdog, its deaths
 sleep "$watched_s"
 [ "$(show MainPID)/$(show NRestarts)" = "$first/0" ] || fail "did not live through two watchdog periods"
@@ -214,6 +258,7 @@ began=$(date +%s)
 systemctl stop jaga-agent
 [ "$(show Result)/$(show ActiveState)" = success/inactive ] || fail "SIGTERM did not end it cleanly: $(show Result)/$(show ActiveState)"
 reaches >/dev/null || fail "the stop stopped the traffic"
+answers || fail "the stop stopped the DNS"
 echo "STOPPED cleanly in $(($(date +%s) - began)) s; traffic flows on"
 journalctl -b --no-pager -o cat -u jaga-agent _COMM=jaga-agent | grep -iE 'traceback|error' && fail "errors in its log"
 echo PROVED

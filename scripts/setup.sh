@@ -162,6 +162,48 @@ debian_packages() { # PACKAGE…
   fi
 }
 
+# ---- the lab's DHCP clients --------------------------------------------------------
+# NetworkManager and dhcpcd, which the tests run inside the lab. They are never installed:
+# a package's scripts would start them on this machine and hand them its network. They are
+# unpacked into .stamps, with what they need and this system lacks; no root is needed.
+DHCP_CLIENTS=(network-manager dhcpcd-base)
+
+download_packages() { # DIRECTORY APT-OPTION… -- PACKAGE…
+  local directory=$1 options=()
+  shift
+  while [[ $1 != -- ]]; do
+    options+=("$1")
+    shift
+  done
+  shift
+  mkdir -p "$directory/partial"
+  # --reinstall: also what this system has. A simulation could not be unpacked.
+  apt-get install -y --no-install-recommends --reinstall --download-only \
+    -o Debug::NoLocking=1 -o APT::Sandbox::User= -o Dir::Cache::archives="$directory" \
+    -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= "${options[@]}" "$@"
+}
+
+unpack_dhcp_clients() {
+  local work=$STAMPS/dhcp-clients.new package
+  rm -rf "$work"
+  mkdir -p "$work/root"
+  download_packages "$work/archives" -- "${DHCP_CLIENTS[@]}" || {
+    # This system's package lists may be old, or none were ever fetched.
+    mkdir -p "$work/lists/partial"
+    apt-get update -o Debug::NoLocking=1 -o APT::Sandbox::User= \
+      -o Dir::State::lists="$work/lists" -o Dir::Cache::pkgcache= \
+      -o Dir::Cache::srcpkgcache=
+    download_packages "$work/archives" -o Dir::State::lists="$work/lists" \
+      -- "${DHCP_CLIENTS[@]}"
+  }
+  for package in "$work"/archives/*.deb; do
+    dpkg-deb -x "$package" "$work/root"
+  done
+  rm -rf "$STAMPS/dhcp-clients"
+  mv "$work/root" "$STAMPS/dhcp-clients"
+  rm -rf "$work"
+}
+
 # ---- Python ----------------------------------------------------------------------
 usable_python() { # COMMAND: runs, is new enough, can make environments with pip
   "$1" -c "import sys, venv, ensurepip
@@ -231,6 +273,20 @@ begin() { number=$((number + 1)); }
 set_up_debian() {
   begin
   debian_packages "${DEBIAN_ALL[@]}"
+}
+
+set_up_dhcp_clients() {
+  local key
+  begin
+  command -v apt-get >/dev/null || return 0 # their tests are left out there
+  key="1 $(dpkg --print-architecture) $(. /etc/os-release && echo "${VERSION_CODENAME-}")"
+  if ! stamped dhcp-clients-unpacked "$key" || [[ ! -d $STAMPS/dhcp-clients ]]; then
+    rm -f "$STAMPS/dhcp-clients-unpacked"
+    step "DHCP clients of the lab" \
+      "Mend what apt-get says above (network? sources? disk?), then run the same again." \
+      unpack_dhcp_clients
+    stamp dhcp-clients-unpacked "$key"
+  fi
 }
 
 set_up_python() {
@@ -310,8 +366,9 @@ flock -n 9 || {
 
 case ${1-all} in
   all)
-    total=5
+    total=6
     set_up_debian
+    set_up_dhcp_clients
     set_up_python
     set_up_page
     ;;
@@ -320,7 +377,7 @@ case ${1-all} in
     set_up_python
     ;;
   debian)
-    total=5
+    total=6
     set_up_debian
     ;;
   *) die "unknown part \"$1\": all (default), venv or debian" ;;

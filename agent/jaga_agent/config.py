@@ -7,6 +7,7 @@ wrong types and contradictions raise ConfigError with file, line, key and fix.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -58,15 +59,16 @@ Device = Annotated[
 HEARTBEAT_S = {Mode.POLLING_DAY: 10.0, Mode.READY: 60.0, Mode.DORMANT: 300.0}
 """Between heartbeats, by the site's stage."""
 
+DEFAULT_RESOLVERS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
+"""Of three operators: whom the LAN's names are asked from, each uplink one of them, and
+the checks' names through the uplink that is checked."""
+
 DEFAULT_TARGETS = (
     ("cloudflare", "icmp://1.1.1.1"),
     ("google", "icmp://8.8.8.8"),
     ("quad9", "icmp://9.9.9.9"),
 )
 """Three anycast services of three operators: one alone may rate-limit or fail."""
-
-DEFAULT_RESOLVERS = (("1.1.1.1", 53), ("8.8.8.8", 53), ("9.9.9.9", 53))
-"""Asked for the checks' names, through the uplink that is checked."""
 
 
 class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,6 +101,8 @@ class UplinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         | None
     ) = None
     """When the package began. A later one bought is told by `jaga-agent quota reset`."""
+    mtu: Annotated[int, msgspec.Meta(ge=576, le=9000)] | None = None
+    """What the provider carries in one packet, if less than its device says."""
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,6 +134,15 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Lan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     devices: tuple[Device, ...] = ()
     """Empty: the Pi guards only itself."""
+    ipv6: Literal["refuse", "leave"] = "refuse"
+    """Refuse what would leave by an uplink at once, or leave it to somebody else."""
+    dns: bool | None = None
+    """Keep the list of the resolver that jaga-dns.service runs; true where there is a
+    LAN, if left out."""
+    resolvers: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=8)] = (
+        DEFAULT_RESOLVERS
+    )
+    """IPv4 addresses, asked through the uplinks in turn."""
 
 
 class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,6 +169,8 @@ class StateTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     socket: str = "/run/jaga/agent.sock"
     journal: str | None = "/run/jaga/journal.jsonl"
     """What the engine saw and did, for `replay`; in RAM; "" keeps none."""
+    dns_directory: str = "/run/jaga-dns"
+    """Where jaga-dns.service has its list of resolvers."""
     spool_mb: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
 
 
@@ -242,7 +257,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for target in self.check_targets
             if target.kind is TargetKind.DNS
         }
-        return tuple(said) or DEFAULT_RESOLVERS
+        return tuple(said) or tuple((address, 53) for address in DEFAULT_RESOLVERS)
 
     @property
     def probe_interval_s(self) -> float:
@@ -252,6 +267,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         costs = [PULSES[target.kind.value].both_bytes for target in self.pulse_targets]
         allowance_bytes = governor.ALLOWANCE_BYTES[self.site.mode]
         return governor.probe_interval_s(max(costs), allowance_bytes)
+
+    @property
+    def serves_dns(self) -> bool:
+        """Whether the LAN's resolver is ours to keep."""
+        return bool(self.lan.devices) if self.lan.dns is None else self.lan.dns
 
     @property
     def policy(self) -> Policy:
@@ -336,6 +356,15 @@ def _contradictions(config: Config) -> Iterator[Fault]:
             yield ("target", index, "url"), problem
     for device in set(config.lan.devices) & {u.device for u in config.uplink}:
         yield ("lan", "devices"), f"`{device}` is an uplink's device too; name one only"
+    for resolver in config.lan.resolvers:
+        try:
+            ipaddress.IPv4Address(resolver)
+        except ValueError:
+            problem = f"`{resolver}` will not do; want IPv4 addresses"
+            yield ("lan", "resolvers"), problem
+    if config.lan.dns and not config.lan.devices:
+        problem = "is true, yet there is no LAN; name its devices in lan.devices"
+        yield ("lan", "dns"), problem
     yield from _tls(config.mqtt)
 
 

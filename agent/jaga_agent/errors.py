@@ -16,6 +16,7 @@
     - JournalError       the engine's journal cannot be written or read
     - ChainError         the decision chain cannot be written or read, or is broken
     - EvidenceError      a decision's evidence cannot be written or found
+    - ResolverError      the LAN's resolver does not run, or its list cannot be written
     - StatusError        the agent's Unix socket cannot be served or reached
       + NotRunningError  nobody serves it
 """
@@ -83,6 +84,10 @@ class ChainError(AdapterError):
 
 class EvidenceError(AdapterError):
     """A decision's evidence cannot be written, or there is none."""
+
+
+class ResolverError(AdapterError):
+    """The LAN's resolver does not run, or its list cannot be written."""
 
 
 class StatusError(AdapterError):

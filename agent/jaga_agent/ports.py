@@ -210,6 +210,14 @@ class Firewall(Protocol):
         ...
 
 
+class Resolver(Protocol):
+    """The LAN's DNS. Raises ResolverError."""
+
+    def load(self, servers: str) -> bool:
+        """Use these `server=` lines; return whether it had to be told of them."""
+        ...
+
+
 class KernelSettings(Protocol):
     """Sysctls of this network namespace. Raises SettingError."""
 

@@ -32,6 +32,7 @@ from jaga_agent.adapters.journal import Journal
 from jaga_agent.adapters.ledger import FILE_NAME, FileLedger
 from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
 from jaga_agent.adapters.netlink import NetlinkKernel
+from jaga_agent.adapters.resolver import Dnsmasq
 from jaga_agent.adapters.spool import SqliteSpool
 from jaga_agent.adapters.sysctl import ProcSettings
 from jaga_agent.adapters.udp_echo import UdpEchoProber
@@ -151,6 +152,9 @@ async def _run(config: Config, config_hash: str) -> None:
                 ready=notifier.ready,
                 alive=notifier.watchdog,
                 alive_every_s=notifier.watchdog_s,
+                resolver=Dnsmasq(Path(config.state.dns_directory))
+                if config.serves_dns
+                else None,
             ),
         )
         # What lives till the end is no garbage: a full collection over it stops the loop
@@ -188,10 +192,12 @@ def routing(config: Config) -> RoutingConfig:
                 uplink.device,
                 index,
                 config.preference_of(uplink),
+                uplink.mtu,
             )
             for index, uplink in enumerate(config.uplink, 1)
         ),
         config.lan.devices,
+        refuse_ipv6=config.lan.ipv6 == "refuse",
     )
 
 

@@ -81,6 +81,36 @@ WRONG = {
         14,
         "`wan2` is an uplink's device too",
     ),
+    "resolver by name": (
+        "[mqtt]",
+        '[lan]\ndevices = ["lan0"]\nresolvers = ["dns.google"]\n[mqtt]',
+        15,
+        "`dns.google` will not do; want IPv4 addresses",
+    ),
+    "no resolver": (
+        "[mqtt]",
+        '[lan]\ndevices = ["lan0"]\nresolvers = []\n[mqtt]',
+        15,
+        "lan.resolvers: [] will not do",
+    ),
+    "DNS for no LAN": (
+        "[mqtt]",
+        "[lan]\ndns = true\n[mqtt]",
+        14,
+        "is true, yet there is no LAN; name its devices in lan.devices",
+    ),
+    "IPv6 passed through": (
+        "[mqtt]",
+        '[lan]\nipv6 = "pass"\n[mqtt]',
+        14,
+        'lan.ipv6: "pass" will not do; want one of',
+    ),
+    "MTU that IPv4 forbids": (
+        "preference = 1",
+        "mtu = 500",
+        11,
+        "uplink[2].mtu: 500 will not do; want a whole number, 576 to 9000",
+    ),
     "unknown target kind": (
         "[mqtt]",
         '[[target]]\nname = "x"\nurl = "gopher://1.1.1.1"\n[mqtt]',
@@ -168,6 +198,18 @@ def test_wrong(tmp_path, case):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("lan", "serves"),
+    [
+        ("", False),
+        ('[lan]\ndevices = ["lan0"]\n', True),
+        ('[lan]\ndevices = ["lan0"]\ndns = false\n', False),
+    ],
+)
+def test_the_lans_dns_is_ours_unless_said_otherwise(tmp_path, lan, serves):
+    assert load(tmp_path, GOOD + lan).serves_dns is serves
+
+
 def test_every_fault_is_told_at_once_in_the_files_order(tmp_path):
     text = GOOD.replace('"tps-6408052001-901"', "901").replace('"wan2"', '"wan 2"')
     with pytest.raises(ConfigError) as caught:
@@ -208,7 +250,7 @@ def test_defaults_are_sound(tmp_path):
     ]
     assert loaded.policy.targets == ("cloudflare", "google", "quad9")
     assert loaded.check_targets == ()
-    assert loaded.resolvers == config.DEFAULT_RESOLVERS
+    assert loaded.resolvers == (("1.1.1.1", 53), ("8.8.8.8", 53), ("9.9.9.9", 53))
     assert loaded.decide.failback is Failback.AFTER_HOLD_DOWN
 
 

@@ -110,7 +110,7 @@ def keys(kind):
 
 def documented(title):
     part = README.split(f"## `{title}`", 1)[1].split("\n## ", 1)[0]
-    return set(re.findall(r"`([a-z]+\.[a-z_]+)`", part))
+    return set(re.findall(r"`([a-z]+\.[a-z_0-9]+)`", part))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from lab.leftovers import ETC_NETNS, Record, process_start
 from lab.links import RelayClient
 from lab.measure import Phone
 from lab.namespace import Namespace, command, end, find, ready_line, require
+from lab.resolver import Resolver
 
 if TYPE_CHECKING:
     import subprocess
@@ -135,6 +136,26 @@ class Lab:
             config=config,
             start=self.internet.popen,
         ).start()
+
+    def start_resolver(self, servers: str | None = None, extra: str = "") -> Resolver:
+        """Start the LAN's resolver on the Pi, with the shipped configuration.
+
+        `servers` is its list at the start: without it, the lab's DNS through every
+        uplink. `extra` is a drop-in (e.g. DHCP).
+        """
+        if servers is None:
+            servers = "".join(
+                f"server={topology.DNS}@{plan.device}\n" for plan in self.plans
+            )
+
+        def start(arguments: list[str]) -> subprocess.Popen[Any]:
+            program = find("dnsmasq") or "dnsmasq"
+            # Root may go on as root: its files are in the lab's directory.
+            return self.pi.popen(
+                ["sh", "-c", FOLLOWED, "sh", program, "--user=root", *arguments]
+            )
+
+        return Resolver(self.directory / "dns", start, servers, extra)
 
     def restore(self) -> None:
         """Undo every fault of every uplink and of the internet."""

@@ -10,7 +10,11 @@ import pytest
 
 from support.places import ROOT
 
-UNITS = ("jaga-agent", "jaga-collector")
+PROGRAMS = {
+    "jaga-agent": "/opt/jaga/bin/jaga-agent run --config /etc/jaga/",
+    "jaga-collector": "/opt/jaga/bin/jaga-collector run --config /etc/jaga/",
+    "jaga-dns": "/usr/sbin/dnsmasq --keep-in-foreground --conf-file=/etc/jaga/",
+}
 EXPOSURE_MAX = 2.0
 ANALYZE = shutil.which("systemd-analyze")
 
@@ -29,17 +33,18 @@ def analyze(*arguments):
     )
 
 
-@pytest.mark.parametrize("unit", UNITS)
-def test_systemd_accepts_it(unit, tmp_path):
+@pytest.mark.parametrize(("unit", "command"), PROGRAMS.items(), ids=PROGRAMS)
+def test_systemd_accepts_it(unit, command, tmp_path):
     text = (ROOT / f"systemd/{unit}.service").read_text()
     # A root in which the programs exist, and the system's own units.
-    program = tmp_path / f"opt/jaga/bin/{unit}"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    assert f"ExecStart=/opt/jaga/bin/{unit} run --config /etc/jaga/" in text
+    for path in (command.split()[0], "/bin/sh", "/bin/kill"):
+        program = tmp_path / path[1:]
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    assert f"ExecStart={command}" in text
     units = tmp_path / "etc/systemd/system"
-    units.mkdir(parents=True)
+    units.mkdir(parents=True, exist_ok=True)
     (units / f"{unit}.service").write_text(text)
     system = next(
         path
@@ -70,7 +75,7 @@ def test_systemd_would_notice(tmp_path):
     assert "WatchdgoSec" in analyze("verify", "--man=no", str(broken)).stderr
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", PROGRAMS)
 def test_exposure(unit):
     said = analyze("security", "--offline=true", str(ROOT / f"systemd/{unit}.service"))
     found = re.search(r"Overall exposure level .*: ([0-9.]+)", said.stdout)

@@ -187,6 +187,8 @@ class NetlinkKernel:
             keys["scope"] = _SCOPE_UNIVERSE
         if route.source is not None:
             keys["prefsrc"] = route.source
+        if route.mtu is not None:
+            keys["metrics"] = {"mtu": route.mtu}
         return keys
 
     async def _dump(self, what: str) -> list[Message]:
@@ -304,6 +306,7 @@ def _route(message: Message, names: Mapping[int, str]) -> Route:
     prefix = message.get_attr("RTA_DST")
     index = message.get_attr("RTA_OIF")
     unreachable = message["type"] == _UNREACHABLE
+    metrics = message.get_attr("RTA_METRICS")
     return Route(
         table=_table(message),
         destination=(
@@ -314,6 +317,7 @@ def _route(message: Message, names: Mapping[int, str]) -> Route:
         device=None if unreachable else names.get(index, f"?{index}"),
         gateway=message.get_attr("RTA_GATEWAY"),
         source=message.get_attr("RTA_PREFSRC"),
+        mtu=None if metrics is None else metrics.get_attr("RTAX_MTU"),
     )
 
 

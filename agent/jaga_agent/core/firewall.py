@@ -1,7 +1,8 @@
-"""The nftables ruleset as text: masquerade, flow marks, resets, counters. Pure.
+"""The nftables ruleset as text: marks, NAT, resets, counters, IPv6, MSS. Pure.
 
-It never changes on a switch, so nft stays out of the switch path. It filters nothing
-of what a site does.
+It never changes on a switch, so nft stays out of the switch path. Of what a site does
+by IPv4 it filters nothing; IPv6, which the layout does not steer, is refused. There is
+no flowtable: an offloaded flow would pass by the route that a switch replaces.
 """
 
 from __future__ import annotations
@@ -25,6 +26,22 @@ TABLE = "jaga"
 # its uplink. Carrier NATs drop it mid-stream and say nothing; a reset makes the client
 # connect anew at its next packet.
 _MIDSTREAM = "ct state new tcp flags & (syn | rst | fin) == 0 reject with tcp reset"
+
+# Masquerade, marks and resets belong to the routes, and those are of IPv4 only.
+_V4 = "meta nfproto ipv4"
+
+# Neighbour discovery and everything else that stays on a link.
+_V6_BEYOND = "ip6 daddr != { fe80::/10, ff00::/8 }"
+# A reset ends a connection attempt at once on every system; for the rest RFC 4443 (3.1)
+# has "administratively prohibited".
+_RESET_TCP = "meta l4proto tcp reject with tcp reset"
+_PROHIBITED = "reject with icmpv6 admin-prohibited"
+_ICMPV6 = 58
+"""By number: nft looks the name up in /etc/protocols, which a small Debian has not."""
+
+# Of both SYN and SYN-ACK: each tells the other side how much it may send. The kernel
+# takes the lesser of the routes there and back, and never raises what was said.
+_CLAMP = "tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
 
 
 # What is counted of each uplink: the flows' own evidence, which costs no data. A sign of
@@ -79,7 +96,7 @@ def _body(config: RoutingConfig) -> str:
             "mark_flows",
             "type filter hook postrouting priority mangle",
             *(
-                f'oifname "{u.device}" ct state new ct mark set '
+                f'{_V4} oifname "{u.device}" ct state new ct mark set '
                 f"ct mark & {~MARK_MASK & 0xFFFFFFFF:#010x} | {u.mark:#010x}"
                 for u in config.uplinks
             ),
@@ -87,16 +104,16 @@ def _body(config: RoutingConfig) -> str:
         _chain(
             "source_nat",
             "type nat hook postrouting priority srcnat",
-            f"{out} masquerade",
+            f"{_V4} {out} masquerade",
         ),
         _chain(
             "reset_own",
             "type filter hook output priority filter",
-            f"{out} {_MIDSTREAM}",
+            f"{_V4} {out} {_MIDSTREAM}",
         ),
     ]
     if config.lan_devices:
-        lan_out = f"iifname {_set(config.lan_devices)} {out}"
+        lan_out = f"{_V4} iifname {_set(config.lan_devices)} {out}"
         chains.append(
             _chain(
                 "reset_lan",
@@ -107,6 +124,9 @@ def _body(config: RoutingConfig) -> str:
                 f"{lan_out} ct state invalid drop",
             )
         )
+        chains.append(_clamp_mss(config))
+    if config.refuse_ipv6:
+        chains += _refuse_ipv6(config)
     return _counters(config) + "".join(chains) + "".join(_count_chains(config))
 
 
@@ -153,6 +173,55 @@ def _count_chains(config: RoutingConfig) -> tuple[str, str]:
 def _by_device(config: RoutingConfig, way: str, kind: str) -> str:
     of = ", ".join(f'"{u.device}" : "{_counter(kind, u)}"' for u in config.uplinks)
     return f"counter name {way}name map {{ {of} }}"
+
+
+def _clamp_mss(config: RoutingConfig) -> str:
+    """Tell both ends of a LAN's connection what the way between them carries.
+
+    Somewhere upstream "fragmentation needed" is often filtered, and an upload hangs
+    after its first full segment (RFC 2923, 2.1).
+    """
+    lan, out = _set(config.lan_devices), _set(config.devices)
+    return _chain(
+        "clamp_mss",
+        "type filter hook forward priority mangle",
+        f"iifname {lan} oifname {out} {_CLAMP}",
+        f"iifname {out} oifname {lan} {_CLAMP}",
+    )
+
+
+def _refuse_ipv6(config: RoutingConfig) -> list[str]:
+    """Refuse at once what would leave by an uplink on IPv6, so that IPv4 is tried.
+
+    Silence would cost a phone its connection timeout. Before routing, because a Pi that
+    forwards no IPv6 drops such packets without a word, and one that does must not.
+    """
+    chains = []
+    if config.lan_devices:
+        beyond = (
+            f"iifname {_set(config.lan_devices)} {_V6_BEYOND} fib daddr type != local"
+        )
+        chains.append(
+            _chain(
+                "refuse_ipv6_lan",
+                "type filter hook prerouting priority filter",
+                # A refusal would follow the default route, out by an uplink.
+                f"{beyond} fib saddr . iif oif missing drop",
+                f"{beyond} {_RESET_TCP}",
+                f"{beyond} {_PROHIBITED}",
+            )
+        )
+    own = f"oifname {_set(config.devices)} {_V6_BEYOND} ct state new"
+    chains.append(
+        _chain(
+            "refuse_ipv6_own",
+            "type filter hook output priority filter",
+            f"{own} {_RESET_TCP}",
+            # Neighbours are asked by ICMPv6, also at global addresses.
+            f"{own} meta l4proto != {_ICMPV6} {_PROHIBITED}",
+        )
+    )
+    return chains
 
 
 def _chain(name: str, hook: str, *rules: str) -> str:

@@ -87,6 +87,8 @@ class RoutedUplink:
     """N of the layout, 1…99: its table, its rule priorities, its mark."""
     preference: int
     """Lower first."""
+    mtu: int | None = None
+    """What the provider carries in one packet, if its device claims more."""
 
     def __post_init__(self) -> None:
         _require_device_name(self.device)
@@ -110,6 +112,8 @@ class RoutingConfig:
 
     uplinks: tuple[RoutedUplink, ...]
     lan_devices: tuple[str, ...] = ()
+    refuse_ipv6: bool = True
+    """Nobody leaves by an uplink on IPv6, which this layout does not steer."""
 
     def __post_init__(self) -> None:
         for device in self.lan_devices:
@@ -161,6 +165,8 @@ class Route:
     gateway: str | None = None
     """None with a device: on-link, scope link."""
     source: str | None = None
+    mtu: int | None = None
+    """None: the device's."""
 
     @property
     def slot(self) -> tuple[int, str, int]:
@@ -176,6 +182,8 @@ class Route:
         if self.source:
             words.append(f"src {self.source}")
         words.append(f"metric {self.metric}")
+        if self.mtu:
+            words.append(f"mtu {self.mtu}")
         return " ".join(words)
 
 

@@ -125,7 +125,12 @@ def _holds(subnet: str | None, address: str) -> bool:
 def active_route(uplink: RoutedUplink, link: Link) -> Route:
     """Return the one route that decides where the site's traffic goes."""
     return Route(
-        ACTIVE_TABLE, "default", ACTIVE_METRIC, uplink.device, gateway=link.gateway
+        ACTIVE_TABLE,
+        "default",
+        ACTIVE_METRIC,
+        uplink.device,
+        gateway=link.gateway,
+        mtu=uplink.mtu,
     )
 
 
@@ -273,6 +278,9 @@ def kernel_settings(config: RoutingConfig, links: Mapping[str, Link]) -> dict[st
             # Twins have the same address: each answers for its own device only.
             settings[f"{conf}/arp_ignore"] = "1"
             settings[f"{conf}/arp_announce"] = "2"
+            if config.refuse_ipv6:
+                # No address or default by IPv6 that programs would try first.
+                settings[f"net/ipv6/conf/{device}/accept_ra"] = "0"
     # With 0 a flow whose entry was flushed is "invalid" and would hang, not be reset.
     settings["net/netfilter/nf_conntrack_tcp_loose"] = "1"
     return settings

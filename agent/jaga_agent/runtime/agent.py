@@ -31,6 +31,7 @@ from jaga_agent.runtime.heartbeats import Heartbeats
 from jaga_agent.runtime.presence import Presence
 from jaga_agent.runtime.probes import Probes
 from jaga_agent.runtime.recorder import Recorder
+from jaga_agent.runtime.resolver import Resolver
 from jaga_agent.runtime.routes import RECONCILE_S, Routes
 from jaga_agent.runtime.sampling import Sampling
 from jaga_agent.runtime.troubles import Troubles
@@ -96,6 +97,16 @@ class Agent:
             troubles=troubles,
             moved=self._moved,
         )
+        self._resolver = (
+            None
+            if doors.resolver is None
+            else Resolver(
+                config.devices,
+                config.lan.resolvers,
+                door=doors.resolver,
+                troubles=troubles,
+            )
+        )
         self._usages = Usages(
             config,
             doors=doors,
@@ -142,6 +153,7 @@ class Agent:
             *self._heartbeats.work(),
             *self._usages.work(),
             self._stay_alive(),
+            *([] if self._resolver is None else [self._resolver.work()]),
         ]
         tasks = [loop.create_task(each) for each in work]
         stopper = loop.create_task(stop.wait())
@@ -241,6 +253,7 @@ class Agent:
                 self._decisions.decided(action, self._driver.state)
                 self._routes.move(action)
             case ReportHealth():
+                self._see_resolver()
                 _log.warning(
                     "health uplink=%s %s->%s reason=%s",
                     action.uplink,
@@ -255,6 +268,7 @@ class Agent:
                 told = link(self._decisions.record(action, self._driver.state))
                 self._recorder.record(partial(report.target, action=action, told=told))
             case ReportCheck():
+                self._see_resolver()
                 _log.warning("check uplink=%s %s", action.uplink, action.reason)
                 self._decisions.other(
                     "check", action.reason, uplink=action.uplink, target=action.target
@@ -282,6 +296,10 @@ class Agent:
         self._recorder.record(
             lambda s: report.decision(s, action, switched_s, told=told)
         )
+
+    def _see_resolver(self) -> None:
+        if self._resolver is not None:
+            self._resolver.see(self._driver.state)
 
     async def _stay_alive(self) -> None:
         every_s = self._doors.alive_every_s

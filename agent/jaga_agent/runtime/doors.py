@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Ledger,
         ProbeListener,
         Prober,
+        Resolver,
         Spool,
         Will,
     )
@@ -59,3 +60,5 @@ class Doors:
     """How often the service manager must hear that we live; None: never."""
     make_echo_prober: MakeEchoProber | None = None
     """None: no udp-echo target is configured."""
+    resolver: Resolver | None = None
+    """None: the LAN's DNS is somebody else's."""

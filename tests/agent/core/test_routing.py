@@ -363,6 +363,7 @@ def test_settings_name_only_devices_that_exist():
         "net/ipv4/conf/wan0/ignore_routes_with_linkdown": "1",
         "net/ipv4/conf/wan0/arp_ignore": "1",
         "net/ipv4/conf/wan0/arp_announce": "2",
+        "net/ipv6/conf/wan0/accept_ra": "0",
         "net/netfilter/nf_conntrack_tcp_loose": "1",
     }
 

@@ -188,8 +188,11 @@ class Site:
     def ip(self, namespace, words, stdin=None):
         return run("ip", "-n", namespace, *words.split(), stdin=stdin)
 
+    def sh(self, namespace, script, stdin=None):
+        return run("ip", "netns", "exec", namespace, "sh", "-c", script, stdin=stdin)
+
     def pi_sh(self, script):
-        return run("ip", "netns", "exec", self.pi, "sh", "-c", script)
+        return self.sh(self.pi, script)
 
     def nft(self, words, stdin=None):
         return run("ip", "netns", "exec", self.pi, "nft", *words.split(), stdin=stdin)

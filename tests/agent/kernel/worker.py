@@ -27,8 +27,11 @@ def say(line):
 
 async def serve(name):
     async def answer(reader, writer):
-        while await reader.readline():
-            writer.write(f"{name}\n".encode())
+        while line := await reader.readline():
+            if line.startswith(b"give "):
+                writer.write(bytes(int(line.split()[1])))
+            else:
+                writer.write(f"{name}\n".encode())
             await writer.drain()
         writer.close()
 
@@ -39,10 +42,12 @@ async def serve(name):
         def datagram_received(self, data, addr):
             self.transport.sendto(b"answer", addr)
 
-    await asyncio.get_running_loop().create_datagram_endpoint(
-        Dns, local_addr=(TARGET[0], 53)
-    )
-    server = await asyncio.start_server(answer, "0.0.0.0", TARGET[1])  # noqa: S104 only this test's namespace
+    with suppress(OSError):  # who serves without the target's address has no DNS
+        await asyncio.get_running_loop().create_datagram_endpoint(
+            Dns, local_addr=(TARGET[0], 53)
+        )
+    # Every address, and only of this test's namespace; also by IPv6 where there is one.
+    server = await asyncio.start_server(answer, None, TARGET[1])
     say("ready")
     async with server:
         await server.serve_forever()
@@ -74,6 +79,44 @@ class Connections:
 
     async def echo(self, key):
         return await self._ask(self.open[key])
+
+    async def upload(self, size_bytes):
+        """Send so much in one line on a new connection; return who took it."""
+        return await self._exchange(bytes(size_bytes) + b"\n", 1)
+
+    async def download(self, size_bytes):
+        """Ask for so much on a new connection; return how much came, or what failed."""
+        return await self._exchange(f"give {size_bytes}\n".encode(), size_bytes)
+
+    async def _exchange(self, request, wanted_bytes):
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                reader, writer = await asyncio.open_connection(*TARGET)
+                writer.write(request)
+                got = await reader.readexactly(wanted_bytes)
+                got += await reader.readline() if wanted_bytes == 1 else b""
+        except (TimeoutError, OSError) as error:
+            return type(error).__name__
+        writer.close()
+        return got.decode().strip() if wanted_bytes == 1 else len(got)
+
+    async def attempt(self, address, source=None, kind="tcp"):
+        """Try an IPv6 address; return what came of it and after how many ms."""
+        types = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+        loop = asyncio.get_running_loop()
+        began = time.perf_counter()
+        with socket.socket(socket.AF_INET6, types[kind]) as sock:
+            sock.setblocking(False)
+            if source is not None:
+                sock.bind((source, 0))
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await loop.sock_connect(sock, (address, TARGET[1]))
+                    await loop.sock_sendall(sock, b"who\n")
+                    outcome = (await loop.sock_recv(sock, 100)).decode().strip()
+            except (TimeoutError, OSError) as error:
+                outcome = type(error).__name__
+        return outcome, (time.perf_counter() - began) * 1000
 
     async def flood(self, seconds):
         """Send datagrams without pause; return how many times each outcome was met."""
@@ -140,6 +183,7 @@ class Agent(Connections):
         routing = RoutingConfig(
             tuple(RoutedUplink(*uplink) for uplink in config["uplinks"]),
             tuple(config["lan"]),
+            config.get("refuse_ipv6", True),
         )
         self.devices = SysDevices(routing.devices)
         self.flow_counters = NftFlowCounters(routing)
