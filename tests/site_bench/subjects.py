@@ -259,8 +259,12 @@ class Jaga(Subject):
     def home(self) -> Path:
         return self.lab.directory / "agent"
 
-    def start(self) -> None:
-        """Start the agent and wait until the first uplink carries."""
+    def start(self, active: str | None = None) -> None:
+        """Start the agent and wait until it guards the site.
+
+        All uplinks are up then and the first carries; or, with something broken, the
+        one that is said does.
+        """
         self.home.mkdir(exist_ok=True)
         config = self.home / "agent.toml"
         config.write_text(agent_config(self.home, self.lab.ca, self.settings))
@@ -271,7 +275,7 @@ class Jaga(Subject):
                 stderr=log,
                 cwd=ROOT,
             )
-        self._wait_active(START_S)
+        self._wait_active(START_S, active)
 
     def reset(self) -> None:
         """Wait until it has gone back by itself."""
@@ -302,7 +306,7 @@ class Jaga(Subject):
                     return True
         return False
 
-    def _wait_active(self, within_s: float) -> None:
+    def _wait_active(self, within_s: float, said: str | None = None) -> None:
         deadline_s = boottime_s() + within_s
         last: object = "it does not answer"
         while boottime_s() < deadline_s:
@@ -313,16 +317,17 @@ class Jaga(Subject):
             except OSError as error:
                 last = error
             else:
-                if status.get("active") == ACTIVE and _carries(status):
+                wanted = said or ACTIVE
+                if status.get("active") == wanted and (said or _all_up(status)):
                     return
                 last = f"active {status.get('active')}"
             sleep_until(boottime_s() + LOOK_S)
-        said = (self.home / "agent.log").read_text(errors="replace").splitlines()[-3:]
-        msg = f"jaga-agent did not use {ACTIVE}: {last}; {' | '.join(said)}"
+        log = (self.home / "agent.log").read_text(errors="replace").splitlines()[-3:]
+        msg = f"jaga-agent does not use {said or ACTIVE}: {last}; {' | '.join(log)}"
         raise LabError(msg)
 
 
-def _carries(status: dict[str, Any]) -> bool:
+def _all_up(status: dict[str, Any]) -> bool:
     """Return whether every uplink is up again: a race must find its standby."""
     return all(uplink["health"] == "up" for uplink in status["uplinks"])
 
