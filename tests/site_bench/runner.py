@@ -25,6 +25,8 @@ STARTS_WITHIN_S = 3.0
 """How long after a fault a late phone starts, at most."""
 TIMEOUT_S = 2.0
 """Of the phone's attempts: what became of one is known after it."""
+LOOKUP_S = 0.05
+"""The phone looks a name up so often (lab.lookups)."""
 QUICK_WINDOW_S = 15.0
 QUIET_S = 2.0
 """Without a bad attempt for so long, the site is back."""
@@ -42,6 +44,7 @@ class Bench:
             self.subject = make(self.lab)
             self.routes = RouteWatch(self.lab.pi)
             self.routes.__enter__()
+            self.subject.serve_names()
             self.subject.start()
         except BaseException:
             self.lab.close()
@@ -66,6 +69,8 @@ class Bench:
             match case.use:
                 case "late":
                     return self._late(case, quick=quick)
+                case "names":
+                    return self._names(case, quick=quick)
                 case "greedy":
                     return self._used(case, GREEDY_BIT_S, quick=quick)
                 case _:
@@ -157,6 +162,31 @@ class Bench:
             moved_after_s=moved[0] - effect.at_s if moved else None,
             cpu_ratio=cpu,
             rss_bytes=rss,
+        )
+
+    def _names(self, case: Case, *, quick: bool) -> Run:
+        from lab.lookups import Lookups  # comes with the hook
+
+        log = self.lab.directory / f"lookups-{boottime_s():.3f}.jsonl"
+        lookups = Lookups(self.lab.phone, log)
+        try:
+            self._pause(SETTLE_S, SETTLE_S + OFFSET_S)
+            effect = case.act(self.lab, 0.0)
+            self._tell(case)
+            until_s = effect.at_s + self._window_s(case, quick=quick)
+            sleep_until(until_s + TIMEOUT_S)
+            after = lookups.between(effect.at_s, until_s)
+        finally:
+            lookups.stop()
+        last = [each.bad for each in after if each.start_s >= until_s - QUIET_S]
+        moved = self.routes.moves(effect.at_s, until_s)
+        return Run(
+            case=case.name,
+            subject=self.subject.name,
+            bad_s=sum(each.bad for each in after) * LOOKUP_S,
+            ended=bool(last) and not any(last),
+            moves=len(moved),
+            moved_after_s=moved[0] - effect.at_s if moved else None,
         )
 
     def _watch(
