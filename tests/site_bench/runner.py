@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab import Lab, analysis
 from lab.clock import boottime_s, sleep_until
+from lab.errors import LabError
 from site_bench.cases import ACTIVE, GREEDY_BIT_S, UPLOAD_BIT_S, Case
 from site_bench.observe import MQTT, OTHER, ByteCount, Cost, RouteWatch
 from site_bench.outcome import Idle, Run
@@ -64,20 +65,23 @@ class Bench:
         self.lab.close()
 
     def run(self, case: Case, *, quick: bool = False) -> Run:
-        """Run a case once; the site is whole and on its first uplink on return."""
+        """Run a case once; the site is whole and on its first uplink on return.
+
+        Raises LabError, also then.
+        """
+        how = {"late": self._late, "names": self._names}.get(case.use, self._used)
+        # Not in a `finally`: whoever interrupts does not want to wait for it.
         try:
-            match case.use:
-                case "late":
-                    return self._late(case, quick=quick)
-                case "names":
-                    return self._names(case, quick=quick)
-                case "greedy":
-                    return self._used(case, GREEDY_BIT_S, quick=quick)
-                case _:
-                    return self._used(case, UPLOAD_BIT_S, quick=quick)
-        finally:
-            self.lab.restore()
-            self.subject.reset()
+            run = how(case, quick=quick)
+        except LabError:
+            self._repair()
+            raise
+        self._repair()
+        return run
+
+    def _repair(self) -> None:
+        self.lab.restore()
+        self.subject.reset()
 
     def idle(self, seconds: float) -> Idle:
         """Watch it for so long while nobody uses the site."""
@@ -99,7 +103,8 @@ class Bench:
             rss_bytes=cost.rss_bytes(),
         )
 
-    def _used(self, case: Case, upload_bit_s: float, *, quick: bool) -> Run:
+    def _used(self, case: Case, *, quick: bool) -> Run:
+        upload_bit_s = GREEDY_BIT_S if case.use == "greedy" else UPLOAD_BIT_S
         phone = self.lab.phone.start(timeout_s=TIMEOUT_S, upload_bit_s=upload_bit_s)
         try:
             phone.wait_good(ACTIVE, timeout_s=30)
@@ -225,7 +230,10 @@ class Bench:
         return case.lasts_s or 0.0
 
     def _window_s(self, case: Case, *, quick: bool) -> float:
-        return min(case.window_s, QUICK_WINDOW_S) if quick else case.window_s
+        if not quick:
+            return case.window_s
+        long = case.window_s > 60
+        return min(case.window_s, 60.0 if long else QUICK_WINDOW_S)
 
     def _pause(self, least_s: float, most_s: float) -> None:
         sleep_until(boottime_s() + self._rng.uniform(least_s, most_s))

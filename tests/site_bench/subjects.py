@@ -45,7 +45,9 @@ class Subject:
     runs: ClassVar[int | None] = None
     """At most so many of each case: it is slow."""
     idle_s: ClassVar[float] = 120.0
-    """How long its idle costs are measured: a whole number of its rounds."""
+    """How long its idle costs are measured."""
+    idle_rounds: ClassVar[bool] = False
+    """A shorter time would miss its rounds altogether."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -216,6 +218,7 @@ class NetworkManager(Model):
     patience_s = 330.0
     runs = 1
     idle_s = models.NM_INTERVAL_S
+    idle_rounds = True
 
 
 class Told(Subject):
