@@ -29,6 +29,8 @@ TIMEOUT_S = 2.0
 LOOKUP_S = 0.05
 """The phone looks a name up so often (lab.lookups)."""
 QUICK_WINDOW_S = 15.0
+USUAL_WINDOW_S = 30.0
+LONG_WINDOW_S = 60.0
 QUIET_S = 2.0
 """Without a bad attempt for so long, the site is back."""
 STEP_S = 0.5
@@ -230,10 +232,11 @@ class Bench:
         return case.lasts_s or 0.0
 
     def _window_s(self, case: Case, *, quick: bool) -> float:
-        if not quick:
+        # A case with a window of its own has it for a reason.
+        if not quick or USUAL_WINDOW_S < case.window_s <= LONG_WINDOW_S:
             return case.window_s
-        long = case.window_s > 60
-        return min(case.window_s, 60.0 if long else QUICK_WINDOW_S)
+        usual = case.window_s <= USUAL_WINDOW_S
+        return min(case.window_s, QUICK_WINDOW_S if usual else LONG_WINDOW_S)
 
     def _pause(self, least_s: float, most_s: float) -> None:
         sleep_until(boottime_s() + self._rng.uniform(least_s, most_s))

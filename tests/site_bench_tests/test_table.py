@@ -27,7 +27,10 @@ def run(bad_s=0.4, subject="jaga", case="blackhole", **changes) -> Run:
 
 def test_median_and_worst():
     assert spread([0.3, 0.9, 0.5]) == Spread(0.5, 0.9)
-    assert spread([0.3, 9.0], [False, True]) == Spread(0.3, 9.0, at_least=True)
+    assert spread([0.5, 0.3, 9.0], [False, False, True]) == Spread(
+        0.5, 9.0, at_least=True
+    )
+    assert spread([1.0, 2.0]) == Spread(1.5, 2.0)
     assert spread([]) is None
     assert spread([None, None]) is None
 
@@ -38,10 +41,10 @@ def test_what_never_came_is_worse_than_every_number():
 
 
 @given(st.lists(st.floats(0, 100), min_size=1))
-def test_the_median_is_a_run_that_happened(values):
+def test_half_of_the_runs_are_no_worse_than_the_median(values):
     of = spread(values)
-    assert of.median in values
-    assert of.median <= of.worst == max(values)
+    assert of.worst == max(values)
+    assert sum(value <= of.median for value in values) >= len(values) / 2
 
 
 @pytest.mark.parametrize(
@@ -90,11 +93,15 @@ def test_the_table():
         "| fault on the uplink in use | goal | **Jaga** | OPNsense (dpinger) |"
     )
     assert lines[2] == (
-        "| silent both ways | ≤ 0.5 bad s, upload ≤ 1.2 | 0.40 (0.60), "
-        "upload 0.90 (1.00) ×2 ✓ | ≥ 16.2, upload ≥ 60.0 ×1 |"
+        "| silent both ways | ≤ 0.5 bad s, upload ≤ 1.2 | 0.50 (0.60), "
+        "upload 0.95 (1.00) ×2 ✓ | ≥ 16.2, upload ≥ 60.0 ×1 |"
     )
     assert lines[3].startswith("| carrier NAT drops mid-stream TCP")
     assert '0 moves, "busy" reported | 0.30, 0 moves, said in 0 of 1 ×1 ✗ | –' in text
+    other = table.cell(
+        cases.chosen("bufferbloat")[0], together([run(3.0, moves=1)]), judge=False
+    )
+    assert other == "3.00, 1 moves ×1"  # it has no voice
     assert "| not run: no resolver | – |" in text
     assert "| idle: probing by uplink, MB/day | – | 5.00 / 0.10 | – |" in text
     assert "| idle: CPU, of one core | – | 0.6 % | – |" in text
