@@ -42,11 +42,12 @@ FAULT ?= *
 RUNS ?= 10
 SUBJECTS ?=
 WRITE ?=
+bench: export BENCH_COMMAND = make bench$(if $(filter-out *,$(FAULT)), FAULT='$(FAULT)') \
+  RUNS=$(RUNS)$(if $(SUBJECTS), SUBJECTS=$(SUBJECTS))$(if $(WRITE), WRITE=$(WRITE))$(if \
+  $(ARGS), ARGS="$(ARGS)")
 .PHONY: bench
-bench: setup ## faults in the lab, what a phone felt, in one table (root; hours)
-	@BENCH_COMMAND='make bench$(if $(filter-out *,$(FAULT)), FAULT=$(FAULT)) RUNS=$(RUNS)$(if \
-	  $(SUBJECTS), SUBJECTS=$(SUBJECTS))$(if $(WRITE), WRITE=$(WRITE))$(if $(ARGS), ARGS="$(ARGS)")' \
-	  PYTHONPATH=tests:. $(BIN)/python -m site_bench --fault '$(FAULT)' --runs $(RUNS) \
+bench: setup ## faults in the lab, what a phone felt, in one table (hours; as root)
+	@PYTHONPATH=tests:. $(BIN)/python -m site_bench --fault '$(FAULT)' --runs $(RUNS) \
 	  $(if $(SUBJECTS),--subjects $(SUBJECTS)) $(if $(WRITE),--write) $(ARGS)
 
 .PHONY: check

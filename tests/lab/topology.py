@@ -258,6 +258,7 @@ table ip cgnat {{
   iifname @cut drop
   oifname @cut drop
   iifname @used_up tcp dport != 80 tcp flags & psh == psh reject with tcp reset
+  iifname @used_up tcp dport != 80 ip length > 120 reject with tcp reset
   ct state new tcp flags & (syn | rst | fin) == 0 drop
   ct state invalid drop
  }}

@@ -104,7 +104,8 @@ def measure(
     try:
         with Bench(subject) as bench:
             if options.idle:
-                results.add(bench.idle(min(options.idle, subject.idle_s)))
+                most_s = subject.idle_s if subject.idle_rounds else options.idle
+                results.add(bench.idle(min(most_s, subject.idle_s)))
             for case, runs in plan(subject, cases, options):
                 for number in range(1, runs + 1):
                     run = _one(bench, case, options, results)
@@ -227,6 +228,26 @@ def skipped(cases: Sequence[Case]) -> dict[str, str]:
     }
 
 
+def run_all(
+    options: argparse.Namespace, subjects: Sequence[type[Subject]], results: Results
+) -> None:
+    """Run every subject, one after the other or side by side."""
+    try:
+        if options.runs and options.jobs == 1:
+            # In the main thread: what it starts dies with it, however it dies.
+            for subject in subjects:
+                measure(subject, options.cases, options, results)
+        elif options.runs:
+            with ThreadPoolExecutor(options.jobs) as pool:
+                for done in [
+                    pool.submit(measure, subject, options.cases, options, results)
+                    for subject in subjects
+                ]:
+                    done.result()
+    except KeyboardInterrupt:
+        results.trouble("stopped early: the table has what was measured until then")
+
+
 def main(argv: Sequence[str]) -> int:
     options = arguments(argv)
     options.skipped = skipped(options.cases)
@@ -234,17 +255,7 @@ def main(argv: Sequence[str]) -> int:
     results = Results(options.keep)
     subjects = [SUBJECTS[name] for name in options.subjects.split(",")]
     began_s = boottime_s()
-    if options.runs and options.jobs == 1:
-        # In the main thread, so that what it starts dies with it, however it dies.
-        for subject in subjects:
-            measure(subject, options.cases, options, results)
-    elif options.runs:
-        with ThreadPoolExecutor(options.jobs) as pool:
-            for done in [
-                pool.submit(measure, subject, options.cases, options, results)
-                for subject in subjects
-            ]:
-                done.result()
+    run_all(options, subjects, results)
     say(f"took {(boottime_s() - began_s) / 60:.0f} min")
     rendered = table.table(results.runs, results.idle, COLUMNS, options.skipped)
     print(rendered)

@@ -94,7 +94,7 @@ def spread(
     numbers = [float("inf") if value is None else value for value in values]
     worst = max(numbers)
     at_least = any(b for v, b in zip(numbers, bounds, strict=False) if v == worst)
-    return Spread(statistics.median_low(sorted(numbers)), worst, at_least)
+    return Spread(statistics.median(numbers), worst, at_least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,8 @@ class Together:
     back_after_s: Spread | None
     reported: int
     """In how many runs."""
+    asked: int
+    """Of how many; 0: it has no voice."""
 
 
 def together(runs: Sequence[Run]) -> Together:
@@ -124,6 +126,7 @@ def together(runs: Sequence[Run]) -> Together:
         moved_after_s=spread([r.moved_after_s for r in runs]),
         back_after_s=spread([r.back_after_s for r in runs]),
         reported=sum(r.reported is True for r in runs),
+        asked=sum(r.reported is not None for r in runs),
     )
 
 

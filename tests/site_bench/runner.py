@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab import Lab, analysis
 from lab.clock import boottime_s, sleep_until
+from lab.errors import LabError
 from site_bench.cases import ACTIVE, GREEDY_BIT_S, UPLOAD_BIT_S, Case
 from site_bench.observe import MQTT, OTHER, ByteCount, Cost, RouteWatch
 from site_bench.outcome import Idle, Run
@@ -25,7 +26,11 @@ STARTS_WITHIN_S = 3.0
 """How long after a fault a late phone starts, at most."""
 TIMEOUT_S = 2.0
 """Of the phone's attempts: what became of one is known after it."""
+LOOKUP_S = 0.05
+"""The phone looks a name up so often (lab.lookups)."""
 QUICK_WINDOW_S = 15.0
+USUAL_WINDOW_S = 30.0
+LONG_WINDOW_S = 60.0
 QUIET_S = 2.0
 """Without a bad attempt for so long, the site is back."""
 STEP_S = 0.5
@@ -42,6 +47,7 @@ class Bench:
             self.subject = make(self.lab)
             self.routes = RouteWatch(self.lab.pi)
             self.routes.__enter__()
+            self.subject.serve_names()
             self.subject.start()
         except BaseException:
             self.lab.close()
@@ -61,18 +67,23 @@ class Bench:
         self.lab.close()
 
     def run(self, case: Case, *, quick: bool = False) -> Run:
-        """Run a case once; the site is whole and on its first uplink on return."""
+        """Run a case once; the site is whole and on its first uplink on return.
+
+        Raises LabError, also then.
+        """
+        how = {"late": self._late, "names": self._names}.get(case.use, self._used)
+        # Not in a `finally`: whoever interrupts does not want to wait for it.
         try:
-            match case.use:
-                case "late":
-                    return self._late(case, quick=quick)
-                case "greedy":
-                    return self._used(case, GREEDY_BIT_S, quick=quick)
-                case _:
-                    return self._used(case, UPLOAD_BIT_S, quick=quick)
-        finally:
-            self.lab.restore()
-            self.subject.reset()
+            run = how(case, quick=quick)
+        except LabError:
+            self._repair()
+            raise
+        self._repair()
+        return run
+
+    def _repair(self) -> None:
+        self.lab.restore()
+        self.subject.reset()
 
     def idle(self, seconds: float) -> Idle:
         """Watch it for so long while nobody uses the site."""
@@ -94,7 +105,8 @@ class Bench:
             rss_bytes=cost.rss_bytes(),
         )
 
-    def _used(self, case: Case, upload_bit_s: float, *, quick: bool) -> Run:
+    def _used(self, case: Case, *, quick: bool) -> Run:
+        upload_bit_s = GREEDY_BIT_S if case.use == "greedy" else UPLOAD_BIT_S
         phone = self.lab.phone.start(timeout_s=TIMEOUT_S, upload_bit_s=upload_bit_s)
         try:
             phone.wait_good(ACTIVE, timeout_s=30)
@@ -159,6 +171,31 @@ class Bench:
             rss_bytes=rss,
         )
 
+    def _names(self, case: Case, *, quick: bool) -> Run:
+        from lab.lookups import Lookups  # comes with the hook
+
+        log = self.lab.directory / f"lookups-{boottime_s():.3f}.jsonl"
+        lookups = Lookups(self.lab.phone, log)
+        try:
+            self._pause(SETTLE_S, SETTLE_S + OFFSET_S)
+            effect = case.act(self.lab, 0.0)
+            self._tell(case)
+            until_s = effect.at_s + self._window_s(case, quick=quick)
+            sleep_until(until_s + TIMEOUT_S)
+            after = lookups.between(effect.at_s, until_s)
+        finally:
+            lookups.stop()
+        last = [each.bad for each in after if each.start_s >= until_s - QUIET_S]
+        moved = self.routes.moves(effect.at_s, until_s)
+        return Run(
+            case=case.name,
+            subject=self.subject.name,
+            bad_s=sum(each.bad for each in after) * LOOKUP_S,
+            ended=bool(last) and not any(last),
+            moves=len(moved),
+            moved_after_s=moved[0] - effect.at_s if moved else None,
+        )
+
     def _watch(
         self, phone: Measurement, case: Case, since_s: float, until_s: float
     ) -> tuple[float, bool]:
@@ -195,7 +232,11 @@ class Bench:
         return case.lasts_s or 0.0
 
     def _window_s(self, case: Case, *, quick: bool) -> float:
-        return min(case.window_s, QUICK_WINDOW_S) if quick else case.window_s
+        # A case with a window of its own has it for a reason.
+        if not quick or USUAL_WINDOW_S < case.window_s <= LONG_WINDOW_S:
+            return case.window_s
+        usual = case.window_s <= USUAL_WINDOW_S
+        return min(case.window_s, QUICK_WINDOW_S if usual else LONG_WINDOW_S)
 
     def _pause(self, least_s: float, most_s: float) -> None:
         sleep_until(boottime_s() + self._rng.uniform(least_s, most_s))

@@ -13,6 +13,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from demo.stage import BIN, REGION
+from jaga_agent import config as config_module
 from lab import topology
 from lab.clock import boottime_s, sleep_until
 from lab.errors import LabError
@@ -29,6 +30,8 @@ START_S = 30.0
 RETURN_S = 120.0
 ROOT = TESTS.parent
 LOOK_S = 0.1
+SIREKAP = "sirekap"
+"""Name of the agent's target that is the real thing."""
 
 
 class Subject:
@@ -42,11 +45,27 @@ class Subject:
     runs: ClassVar[int | None] = None
     """At most so many of each case: it is slow."""
     idle_s: ClassVar[float] = 120.0
-    """How long its idle costs are measured: a whole number of its rounds."""
+    """How long its idle costs are measured."""
+    idle_rounds: ClassVar[bool] = False
+    """A shorter time would miss its rounds altogether."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.process: subprocess.Popen[Any] | None = None
+        self.names: Path | None = None
+        """Directory of the LAN's resolver, once there is one."""
+
+    def serve_names(self) -> None:
+        """Start the LAN's resolver on the Pi, if this checkout has one.
+
+        It asks the lab's DNS by whichever way the Pi's own traffic goes.
+        """
+        self._resolve(servers=f"server={topology.DNS}\n")
+
+    def _resolve(self, **options: str) -> None:
+        start = getattr(self.lab, "start_resolver", None)
+        if start is not None:
+            self.names = start(**options).directory
 
     def start(self) -> None:
         """Make it guard the site; the first uplink carries on return."""
@@ -199,6 +218,7 @@ class NetworkManager(Model):
     patience_s = 330.0
     runs = 1
     idle_s = models.NM_INTERVAL_S
+    idle_rounds = True
 
 
 class Told(Subject):
@@ -259,11 +279,21 @@ class Jaga(Subject):
     def home(self) -> Path:
         return self.lab.directory / "agent"
 
-    def start(self) -> None:
-        """Start the agent and wait until the first uplink carries."""
+    def serve_names(self) -> None:
+        """Start it with its own list, which the agent then keeps."""
+        self._resolve()
+
+    def start(self, active: str | None = None) -> None:
+        """Start the agent and wait until it guards the site.
+
+        All uplinks are up then and the first carries; or, with something broken, the
+        one that is said does.
+        """
         self.home.mkdir(exist_ok=True)
         config = self.home / "agent.toml"
-        config.write_text(agent_config(self.home, self.lab.ca, self.settings))
+        config.write_text(
+            agent_config(self.home, self.lab.ca, self.names, self.settings)
+        )
         with (self.home / "agent.log").open("ab") as log:
             self.process = self.lab.pi.popen(
                 [str(BIN / "jaga-agent"), "run", "--config", str(config)],
@@ -271,7 +301,7 @@ class Jaga(Subject):
                 stderr=log,
                 cwd=ROOT,
             )
-        self._wait_active(START_S)
+        self._wait_active(START_S, active)
 
     def reset(self) -> None:
         """Wait until it has gone back by itself."""
@@ -279,9 +309,9 @@ class Jaga(Subject):
 
     def reports(self, what: str, since_s: float) -> bool:
         """Look in its status, and in the journal for what it said since then."""
-        name = next((n for n, a in targets().items() if what in a), what)
         if what == "busy":
-            return self._journal_says('"busy', since_s)
+            return self._journal_says('"busy":true', since_s)
+        name = next((n for n, a in targets().items() if a.endswith(what)), SIREKAP)
         return name in self.status().get("faulty_targets", [])
 
     def status(self) -> dict[str, Any]:
@@ -296,13 +326,14 @@ class Jaga(Subject):
         return dict(json.loads(answer))
 
     def _journal_says(self, word: str, since_s: float) -> bool:
+        """Look for it in what was recorded; a file's first line is the whole state."""
         with (self.home / "journal.jsonl").open(encoding="utf-8") as journal:
             for line in journal:
                 if word in line and json.loads(line).get("at", 0.0) >= since_s:
                     return True
         return False
 
-    def _wait_active(self, within_s: float) -> None:
+    def _wait_active(self, within_s: float, said: str | None = None) -> None:
         deadline_s = boottime_s() + within_s
         last: object = "it does not answer"
         while boottime_s() < deadline_s:
@@ -313,31 +344,35 @@ class Jaga(Subject):
             except OSError as error:
                 last = error
             else:
-                if status.get("active") == ACTIVE and _carries(status):
+                wanted = said or ACTIVE
+                if status.get("active") == wanted and (said or _all_up(status)):
                     return
                 last = f"active {status.get('active')}"
             sleep_until(boottime_s() + LOOK_S)
-        said = (self.home / "agent.log").read_text(errors="replace").splitlines()[-3:]
-        msg = f"jaga-agent did not use {ACTIVE}: {last}; {' | '.join(said)}"
+        log = (self.home / "agent.log").read_text(errors="replace").splitlines()[-3:]
+        msg = f"jaga-agent does not use {said or ACTIVE}: {last}; {' | '.join(log)}"
         raise LabError(msg)
 
 
-def _carries(status: dict[str, Any]) -> bool:
+def _all_up(status: dict[str, Any]) -> bool:
     """Return whether every uplink is up again: a race must find its standby."""
     return all(uplink["health"] == "up" for uplink in status["uplinks"])
 
 
 def targets() -> dict[str, str]:
-    """Return the agent's targets: name to URL."""
+    """Return the agent's ping targets: name to URL."""
     return {
         f"target-{n}": f"icmp://{address}"
         for n, address in enumerate(topology.PING_TARGETS, 1)
     }
 
 
-def agent_config(home: Path, ca: Path, decide: str = "") -> str:
-    """Return the agent's configuration: its defaults, but a short hold-down."""
-    del ca  # for the checks of the real thing, once the agent has them
+def agent_config(home: Path, ca: Path, names: Path | None, decide: str = "") -> str:
+    """Return the agent's configuration: its defaults, but a short hold-down.
+
+    Sirekap itself is checked if this agent can; `names` is the directory of the LAN's
+    resolver, if there is one for it to keep.
+    """
     uplinks = "".join(
         f'[[uplink]]\nname = "{plan.name}"\ndevice = "{plan.device}"\n\n'
         for plan in topology.UPLINKS
@@ -346,13 +381,22 @@ def agent_config(home: Path, ca: Path, decide: str = "") -> str:
         f'[[target]]\nname = "{name}"\nurl = "{url}"\n\n'
         for name, url in targets().items()
     )
+    if "ca" in config_module.Target.__struct_fields__:
+        probed += (
+            f'[[target]]\nname = "{SIREKAP}"\nurl = "https://{topology.SIREKAP_NAME}/"\n'
+            f'role = "app"\nca = "{ca}"\n\n'
+        )
+    lan = state = ""
+    if names is not None:
+        lan = f'dns = true\nresolvers = ["{topology.DNS}"]\n'
+        state = f'dns_directory = "{names}"\n'
     return (
         f'[site]\nid = "tps-bench"\nregion = "{REGION}"\nmode = "polling-day"\n\n'
-        f'{uplinks}{probed}[lan]\ndevices = ["lan0"]\n\n'
+        f'{uplinks}{probed}[lan]\ndevices = ["lan0"]\n{lan}\n'
         f'[mqtt]\nhost = "{topology.BROKER}"\ntls = false\n\n'
-        f"[decide]\nhold_down_s = 1\nhold_down_cap_s = 2\n{decide}\n"
+        f"[decide]\nhold_down_s = 1\nhold_down_cap_s = 2\n{decide}\n\n"
         f'[state]\ndirectory = "{home}"\nsocket = "{home / "agent.sock"}"\n'
-        f'journal = "{home / "journal.jsonl"}"\n'
+        f'journal = "{home / "journal.jsonl"}"\n{state}'
     )
 
 

@@ -61,8 +61,8 @@ def cell(case: Case, of: Together, *, judge: bool) -> str:
         if of.moves.worst != of.moves.median:
             moves += f" ({of.moves.worst:g})"
         parts.append(f"{moves} moves")
-    if goal.reported:
-        parts.append(f"said in {of.reported} of {of.runs}")
+    if goal.reported and of.asked:
+        parts.append(f"said in {of.reported} of {of.asked}")
     text = ", ".join(parts) + f" ×{of.runs}"
     if judge and goal != type(goal)():
         text += " " + (MISSED if misses(goal, of) else MET)
@@ -223,5 +223,6 @@ The peers are models on the same lab, written from the documented behaviour and 
 of the originals: processes on the Pi that really ping (or fetch) by each device and really
 replace the default route. They are not the programs themselves; their CPU and memory are
 the models'. Their averages start as after a minute on a good line. Lost carrier is told
-to the originals by their operating systems, which the models leave out (–).
+to pfSense, OPNsense and NetworkManager by their operating systems, which their models
+leave out (–).
 """
