@@ -220,7 +220,10 @@ def settle(turn: Turn, index: int) -> None:
     race = per.race
     if race is None or race.next_volley_at is not None or race.volleys_sent == 0:
         return
-    if turn.racing(index, race.started_at):
+    policy = turn.policy
+    # What is sent while a race lingers need not be overdue: the silence speaks.
+    volleys_until = race.started_at + policy.volleys * policy.volley_gap_s
+    if any(p.sent_at <= volleys_until for p in turn.racing(index, race.started_at)):
         return
     came_in = (per.traffic.rx_packets or 0) - (race.rx_packets or 0)
     if race.rx_packets is not None and came_in >= turn.policy.busy_packets:
