@@ -79,9 +79,9 @@ def deadlines(state: State) -> list[Instant]:
                 if _cleaner(state.policy, state.per, active, at) is not None:
                     due.append(at)
     for per in state.per[:index]:
-        at = matured_at(state.policy, per)
-        if at is not None:
-            due.append(at)
+        matured = matured_at(state.policy, per)
+        if matured is not None:
+            due.append(matured)
     return due
 
 
