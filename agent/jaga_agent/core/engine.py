@@ -155,8 +155,8 @@ def _answered(turn: Turn, event: ProbeAnswered) -> None:
         )
         turn.change(index, overall=per.overall.after(rtt_s))
     traffic = per.traffic.answered()
-    if rtt_s < turn.policy.rtt_degraded_s / 2:
-        traffic = traffic.proven(turn.now)
+    if not probe.asleep:
+        traffic = traffic.timed(rtt_s, turn.now)
     turn.change(index, loss=loss, answered_at=turn.now, traffic=traffic)
     race.remember_gap(turn, index, probe.sent_at, rtt_s)
     turn.target_answers(probe.target)

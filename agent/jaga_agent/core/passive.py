@@ -20,6 +20,12 @@ RATE_TAU_S: Final = 2.0
 PROVEN_HALF_LIFE_S: Final = 600.0
 """A rate carried without a queue is proof for about as long as a cell's load lasts."""
 PROVEN_MARGIN: Final = 1.2
+OWN_RATE: Final = 4000.0
+"""Bytes a second below which a queue is nobody's here: probes alone are 640."""
+EMPTY_RATIO, EMPTY_MORE_S = 1.5, 0.02
+"""A round trip within this of the lowest one met no queue."""
+BASE_GAIN: Final = 1 / 128
+"""How fast a path that has become longer is believed."""
 WINDOW_S: Final = 0.5
 """Longer than any answer to a SYN but a satellite's: then it overlaps, and waits."""
 LOST_TAU_S: Final = 2.0
@@ -44,6 +50,8 @@ class Traffic:
     proven_rate: float = 0.0
     """Highest rate either way that was carried without a queue, as of `proven_at`."""
     proven_at: Instant = NEVER
+    base_s: float | None = None
+    """The lowest round trip, slow to rise: the path without a queue."""
 
     def after(self, seen: TrafficSeen, now: Instant) -> tuple[Traffic, bool]:
         """Return the counters after one more sample, and whether a packet came in."""
@@ -61,6 +69,7 @@ class Traffic:
                     now,
                     proven_rate=self.proven_rate,
                     proven_at=self.proven_at,
+                    base_s=self.base_s,
                 ),
                 False,
             )
@@ -83,6 +92,7 @@ class Traffic:
                 self.tx_rate * kept + (seen.tx_bytes - self.tx_bytes) / RATE_TAU_S,
                 self.proven_rate,
                 self.proven_at,
+                self.base_s,
             ),
             rx > 0,
         )
@@ -97,16 +107,20 @@ class Traffic:
         """Return the greater rate of both directions, bytes a second."""
         return max(self.rx_rate, self.tx_rate) * self._kept(now)
 
-    def proven(self, now: Instant) -> Traffic:
-        """Return the counters after a round trip without a queue at this rate."""
+    def timed(self, rtt_s: float, now: Instant) -> Traffic:
+        """Return the counters after a round trip: without a queue it proves the rate."""
+        base_s = rtt_s
+        if self.base_s is not None and rtt_s > self.base_s:
+            base_s = self.base_s + BASE_GAIN * (rtt_s - self.base_s)
         rate = self.rate(now)
-        if rate <= self._proven(now):
-            return self
-        return replace(self, proven_rate=rate, proven_at=now)
+        empty = rtt_s <= EMPTY_RATIO * base_s + EMPTY_MORE_S
+        if not empty or rate <= self._proven(now):
+            return replace(self, base_s=base_s)
+        return replace(self, base_s=base_s, proven_rate=rate, proven_at=now)
 
     def beyond_proven(self, now: Instant) -> bool:
         """Whether more is carried than ever went without a queue: it may be our own."""
-        return self.rate(now) > PROVEN_MARGIN * self._proven(now)
+        return self.rate(now) > max(OWN_RATE, PROVEN_MARGIN * self._proven(now))
 
     def _kept(self, now: Instant) -> float:
         return math.exp(-max(0.0, now - self.at) / RATE_TAU_S)

@@ -100,7 +100,7 @@ def test_the_last_uplink_that_answers_is_used_though_its_check_fails():
 
 def test_resets_that_mean_nothing_cost_few_checks():
     """A site whose applications are reset all day: checks pass, and grow rarer."""
-    site = world()
+    site = World(policy(checks=(SIREKAP,)), traffic_per_s=0)
     site.change(60, TELKOMSEL, resets_per_s=5.0)
     site.run(6 * 3600)
     assert [m[1] for m in site.moves()] == ["first"]
