@@ -22,6 +22,10 @@ PROVEN_HALF_LIFE_S: Final = 600.0
 PROVEN_MARGIN: Final = 1.2
 OWN_RATE: Final = 4000.0
 """Bytes a second below which a queue is nobody's here: probes alone are 640."""
+CARRIES_WELL: Final = 80_000.0
+"""Bytes a second (0.64 Mbit/s) at which a queue is the site's own even where more was
+once carried without one: a cell that got slower still carries an upload, and the next
+uplink's queue would be filled by the same upload."""
 EMPTY_RATIO, EMPTY_MORE_S = 1.5, 0.02
 """A round trip within this of the lowest one met no queue."""
 BASE_GAIN: Final = 1 / 128
@@ -118,9 +122,10 @@ class Traffic:
             return replace(self, base_s=base_s)
         return replace(self, base_s=base_s, proven_rate=rate, proven_at=now)
 
-    def beyond_proven(self, now: Instant) -> bool:
-        """Whether more is carried than ever went without a queue: it may be our own."""
-        return self.rate(now) > max(OWN_RATE, PROVEN_MARGIN * self._proven(now))
+    def fills_queue(self, now: Instant) -> bool:
+        """Whether a queue is the site's own: more is carried than went without one."""
+        proven = min(CARRIES_WELL, PROVEN_MARGIN * self._proven(now))
+        return self.rate(now) > max(OWN_RATE, proven)
 
     def _kept(self, now: Instant) -> float:
         return math.exp(-max(0.0, now - self.at) / RATE_TAU_S)

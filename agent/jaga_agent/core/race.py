@@ -228,7 +228,7 @@ def settle(turn: Turn, index: int) -> None:
     came_in = (per.traffic.rx_packets or 0) - (race.rx_packets or 0)
     if race.rx_packets is not None and came_in >= turn.policy.busy_packets:
         refute(turn, index)
-        if per.traffic.beyond_proven(turn.now):
+        if per.traffic.fills_queue(turn.now):
             turn.set_busy(index, _busy(turn, per))
         return
     others = [i for i in range(len(turn.per)) if i != index and turn.per[i].linked]
@@ -291,7 +291,7 @@ def judge_answer(turn: Turn, index: int) -> None:
     limit_s = turn.policy.rtt_degraded_s
     srtt_s = per.overall.srtt_s or 0.0
     slow = srtt_s > limit_s
-    if slow and per.traffic.beyond_proven(turn.now):
+    if slow and per.traffic.fills_queue(turn.now):
         turn.set_busy(index, _busy(turn, per))
         slow = False
     elif slow or srtt_s < limit_s / 2:
