@@ -75,6 +75,8 @@ class Road:
     """What becomes of every check through it, while packets pass at all."""
     resets_per_s: float = 0.0
     """Connections of the phone that somebody on the way resets."""
+    ignored_per_s: float = 0.0
+    """And that nobody answers."""
     rx: float = 0.0
     tx: float = 0.0
 
@@ -97,7 +99,7 @@ class World:
         self.sent = dict.fromkeys(self.roads, 0)
         self.checks_sent = dict.fromkeys(self.roads, 0)
         self.dead_checks = set()
-        self._resets = 0.0
+        self._resets = self._ignored = 0.0
         self.events = 0
         self._queue = []
         self._order = itertools.count()
@@ -217,10 +219,12 @@ class World:
                     int(road.tx * PACKET_BYTES),
                 )
             )
-            if name == self.state.active and road.resets_per_s:
+            if name == self.state.active and road.resets_per_s + road.ignored_per_s:
                 self._resets += road.resets_per_s * period
+                self._ignored += road.ignored_per_s * period
                 done = int(self._resets)
-                self.feed(FlowsSeen(name, done, done, done, 0, 0))
+                asked = done + int(self._ignored)
+                self.feed(FlowsSeen(name, asked, done, done, 0, 0))
         self.at(self.now + period, self._sample)
 
     # What was seen

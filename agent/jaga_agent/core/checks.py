@@ -35,6 +35,8 @@ MIN_FAILS: Final = 2
 """In a row, of the kinds that one lost packet could explain."""
 MIN_RESETS: Final = 2.5
 """TCP resets within about two seconds that are worth a check."""
+MIN_LOST: Final = 4.0
+"""And connection attempts that nobody answered."""
 
 PLAIN = frozenset(
     {CheckVerdict.RESET, CheckVerdict.CERTIFICATE, CheckVerdict.REDIRECTED}
@@ -72,16 +74,16 @@ def send_due(turn: Turn) -> None:
 
 
 def suspect(turn: Turn, index: int) -> None:
-    """Ask for the real thing at once if connections are being reset on the active."""
+    """Ask for the real thing at once if the active's connections are reset or ignored."""
     per = turn.per[index]
     if (
-        per.flows.resets < MIN_RESETS
+        (per.flows.resets < MIN_RESETS and per.flows.lost < MIN_LOST)
         or turn.active_index != index
         or per.health not in USABLE
         or not per.checks
     ):
         return
-    turn.change(index, flows=per.flows.without_resets())
+    turn.change(index, flows=per.flows.looked_into())
     if per.check_calm_until is not None and turn.now < per.check_calm_until:
         return
     policy = turn.policy

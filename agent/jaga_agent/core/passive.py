@@ -205,9 +205,9 @@ class Flows:
             asked,
         )
 
-    def without_resets(self) -> Flows:
-        """Return the flows after the resets so far were looked into."""
-        return replace(self, resets=0.0)
+    def looked_into(self) -> Flows:
+        """Return the flows after what went wrong so far was looked into."""
+        return replace(self, resets=0.0, lost=0.0)
 
     def without_losses(self) -> Flows:
         """Return the flows after the losses so far were looked into."""

@@ -114,3 +114,15 @@ def test_at_leisure_a_check_is_asked_once_in_its_interval():
     for name in ALL:
         assert site.checks_sent[name] in (16, 17)
     assert not [a for _, a in site.log if isinstance(a, ReportCheck)]
+
+
+def test_a_service_that_ignores_everybody_is_found_in_seconds():
+    """Its openings are repeated and never answered, while pings are."""
+    site = world()
+    site.change(60, TELKOMSEL, ignored_per_s=5.0)
+    site.at(160.0, lambda: site.dead_checks.add("sirekap"))
+    site.run(80)
+    told = [(at, a.answering) for at, a in site.log if isinstance(a, ReportTarget)]
+    assert [answering for _, answering in told] == [False]
+    assert told[0][0] < 75
+    assert [m[1] for m in site.moves()] == ["first"]
