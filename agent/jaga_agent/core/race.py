@@ -81,7 +81,7 @@ def remember_gap(turn: Turn, index: int, sent_at: Instant, rtt_s: float) -> None
     if sent_at > per.ended_gap_at + CONFIRMED_WITHIN_S:
         turn.change(index, ended_gap_s=None, ended_gap_at=None)
         return
-    normal_s = max(0.3, 2 * (per.overall.srtt_s or 0.0))
+    normal_s = max(0.3, 2 * (per.traffic.base_s or 0.0))
     gaps = per.gaps
     if rtt_s <= normal_s:
         gaps = gaps.after(per.ended_gap_s, turn.now)
