@@ -138,7 +138,7 @@ def _answered(turn: Turn, event: ProbeAnswered) -> None:
     rtt_s = event.rtt_s
     path = turn.path(index, probe.target)
     loss = per.loss
-    if not probe.racing and not per.busy:
+    if not probe.racing and not race.queues(turn, index):
         loss = loss.taken_back() if probe.overdue else loss.after(lost=False)
     if probe.asleep:
         # It may hold the radio's waking: it says nothing of the path awake.
@@ -199,7 +199,7 @@ def _unanswered(turn: Turn, probe: Probe, cause: Reason, *, lost: bool) -> None:
         return
     misses = [path.misses for path in turn.per[index].paths]
     one_target = turn.path(index, probe.target).misses > 1 and 0 in misses
-    if lost and not per.busy and not one_target:
+    if lost and not race.queues(turn, index) and not one_target:
         turn.change(index, loss=per.loss.after(lost=True))
         race.judge_loss(turn, index)
     heard_since = per.heard_at is not None and per.heard_at > probe.sent_at

@@ -28,6 +28,8 @@ once carried without one: a cell that got slower still carries an upload, and th
 uplink's queue would be filled by the same upload."""
 EMPTY_RATIO, EMPTY_MORE_S = 1.5, 0.02
 """A round trip within this of the lowest one met no queue."""
+SUSTAINED_S: Final = 3.0
+"""A queue takes a while to fill: a rate is proven when it has been carried so long."""
 BASE_GAIN: Final = 1 / 128
 """How fast a path that has become longer is believed."""
 WINDOW_S: Final = 0.5
@@ -54,6 +56,9 @@ class Traffic:
     proven_rate: float = 0.0
     """Highest rate either way that was carried without a queue, as of `proven_at`."""
     proven_at: Instant = NEVER
+    empty_at: Instant | None = None
+    empty_rate: float = 0.0
+    """Since when round trips have met no queue, and the lowest rate since then."""
     base_s: float | None = None
     """The lowest round trip, slow to rise: the path without a queue."""
 
@@ -96,6 +101,8 @@ class Traffic:
                 self.tx_rate * kept + (seen.tx_bytes - self.tx_bytes) / RATE_TAU_S,
                 self.proven_rate,
                 self.proven_at,
+                self.empty_at,
+                self.empty_rate,
                 self.base_s,
             ),
             rx > 0,
@@ -116,11 +123,18 @@ class Traffic:
         base_s = rtt_s
         if self.base_s is not None and rtt_s > self.base_s:
             base_s = self.base_s + BASE_GAIN * (rtt_s - self.base_s)
+        if rtt_s > EMPTY_RATIO * base_s + EMPTY_MORE_S:
+            return replace(self, base_s=base_s, empty_at=None)
         rate = self.rate(now)
-        empty = rtt_s <= EMPTY_RATIO * base_s + EMPTY_MORE_S
-        if not empty or rate <= self._proven(now):
-            return replace(self, base_s=base_s)
-        return replace(self, base_s=base_s, proven_rate=rate, proven_at=now)
+        if self.empty_at is None or now - self.empty_at < SUSTAINED_S:
+            at = now if self.empty_at is None else self.empty_at
+            lowest = rate if self.empty_at is None else min(rate, self.empty_rate)
+            return replace(self, base_s=base_s, empty_at=at, empty_rate=lowest)
+        carried = min(rate, self.empty_rate)
+        timed = replace(self, base_s=base_s, empty_at=now, empty_rate=rate)
+        if carried <= self._proven(now):
+            return timed
+        return replace(timed, proven_rate=carried, proven_at=now)
 
     def fills_queue(self, now: Instant) -> bool:
         """Whether a queue is the site's own: more is carried than went without one."""

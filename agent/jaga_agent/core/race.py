@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from jaga_agent.core import checks, pace
 from jaga_agent.core.memory import SHORTEST_S
 from jaga_agent.core.model import Health, Instant, TargetName
+from jaga_agent.core.passive import EMPTY_MORE_S
 from jaga_agent.core.reason import Reason, because
 from jaga_agent.core.state import USABLE, Race, UplinkState
 
@@ -24,6 +25,8 @@ MIN_UNANSWERED_PACKETS = 2
 MIN_ASKED = 3
 """Connections asked for and none answered: one or two may be to hosts that are dead."""
 CONFIRMED_WITHIN_S = 2.0
+SWOLLEN_RATIO = 2.0
+"""A smoothed round trip this many times the lowest one has a queue in it."""
 CALM_FACTOR = 3.0
 CALM_MEMORY_S = 10.0
 """A doubt so soon after the last calm is another of its kind."""
@@ -275,6 +278,19 @@ def _linger_until(
 
 def _answered_since(per: UplinkState, since: Instant) -> bool:
     return per.answered_at is not None and per.answered_at >= since
+
+
+def queues(turn: Turn, index: int) -> bool:
+    """Whether the site's own traffic stands in a queue, so that lateness and loss are its.
+
+    A drop-tail queue that is full drops probes too.
+    """
+    per = turn.per[index]
+    base_s, srtt_s = per.traffic.base_s, per.overall.srtt_s
+    if per.busy or base_s is None or srtt_s is None:
+        return per.busy
+    swollen = srtt_s > SWOLLEN_RATIO * base_s + EMPTY_MORE_S
+    return swollen and per.traffic.fills_queue(turn.now)
 
 
 def _busy(turn: Turn, per: UplinkState) -> Reason:
