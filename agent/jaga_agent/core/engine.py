@@ -231,12 +231,13 @@ def _flows(turn: Turn, event: FlowsSeen) -> None:
 def _usage(turn: Turn, event: UsageSeen) -> None:
     index = turn.index(event.uplink)
     before = turn.per[index].thrift
+    earned = pace.EARNED_RATIO * turn.per[index].traffic.carried_day
     plan = governor.plan(
         governor.Spending(
             event.used_bytes,
             turn.policy.uplinks[index].quota_bytes,
             event.probe_bytes,
-            turn.policy.allowance_bytes,
+            turn.policy.allowance_bytes + int(earned),
         ),
         before,
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RATE_TAU_S: Final = 2.0
 """Time constant of the rates: a photo's upload is seconds long."""
+DAY_S: Final = 86_400.0
 PROVEN_HALF_LIFE_S: Final = 600.0
 """A rate carried without a queue is proof for about as long as a cell's load lasts."""
 PROVEN_MARGIN: Final = 1.2
@@ -56,6 +57,8 @@ class Traffic:
     proven_rate: float = 0.0
     """Highest rate either way that was carried without a queue, as of `proven_at`."""
     proven_at: Instant = NEVER
+    carried_day: float = 0.0
+    """Bytes both ways, exponentially weighted over a day."""
     empty_at: Instant | None = None
     empty_rate: float = 0.0
     """Since when round trips have met no queue, and the lowest rate since then."""
@@ -78,6 +81,7 @@ class Traffic:
                     now,
                     proven_rate=self.proven_rate,
                     proven_at=self.proven_at,
+                    carried_day=self.carried_day,
                     base_s=self.base_s,
                 ),
                 False,
@@ -101,6 +105,9 @@ class Traffic:
                 self.tx_rate * kept + (seen.tx_bytes - self.tx_bytes) / RATE_TAU_S,
                 self.proven_rate,
                 self.proven_at,
+                self.carried_day * max(0.0, 1 - (now - self.at) / DAY_S)
+                + (seen.rx_bytes - self.rx_bytes)
+                + (seen.tx_bytes - self.tx_bytes),
                 self.empty_at,
                 self.empty_rate,
                 self.base_s,
