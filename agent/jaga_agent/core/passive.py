@@ -31,8 +31,8 @@ EMPTY_RATIO, EMPTY_MORE_S = 1.5, 0.02
 """A round trip within this of the lowest one met no queue."""
 SUSTAINED_S: Final = 3.0
 """A queue takes a while to fill: a rate is proven when it has been carried so long."""
-BASE_GAIN: Final = 1 / 128
-"""How fast a path that has become longer is believed."""
+BASE_RISE_S: Final = 600.0
+"""How long until a path that has become longer is believed to be so."""
 WINDOW_S: Final = 0.5
 """Longer than any answer to a SYN but a satellite's: then it overlaps, and waits."""
 LOST_TAU_S: Final = 2.0
@@ -62,6 +62,7 @@ class Traffic:
     empty_at: Instant | None = None
     empty_rate: float = 0.0
     """Since when round trips have met no queue, and the lowest rate since then."""
+    base_at: Instant = NEVER
     base_s: float | None = None
     """The lowest round trip, slow to rise: the path without a queue."""
 
@@ -82,6 +83,7 @@ class Traffic:
                     proven_rate=self.proven_rate,
                     proven_at=self.proven_at,
                     carried_day=self.carried_day,
+                    base_at=self.base_at,
                     base_s=self.base_s,
                 ),
                 False,
@@ -110,6 +112,7 @@ class Traffic:
                 + (seen.tx_bytes - self.tx_bytes),
                 self.empty_at,
                 self.empty_rate,
+                self.base_at,
                 self.base_s,
             ),
             rx > 0,
@@ -129,16 +132,19 @@ class Traffic:
         """Return the counters after a round trip: without a queue it proves the rate."""
         base_s = rtt_s
         if self.base_s is not None and rtt_s > self.base_s:
-            base_s = self.base_s + BASE_GAIN * (rtt_s - self.base_s)
+            rise = min(1.0, (now - self.base_at) / BASE_RISE_S)
+            base_s = self.base_s + rise * (rtt_s - self.base_s)
         if rtt_s > EMPTY_RATIO * base_s + EMPTY_MORE_S:
-            return replace(self, base_s=base_s, empty_at=None)
+            return replace(self, base_at=now, base_s=base_s, empty_at=None)
         rate = self.rate(now)
         if self.empty_at is None or now - self.empty_at < SUSTAINED_S:
             at = now if self.empty_at is None else self.empty_at
             lowest = rate if self.empty_at is None else min(rate, self.empty_rate)
-            return replace(self, base_s=base_s, empty_at=at, empty_rate=lowest)
+            return replace(
+                self, base_at=now, base_s=base_s, empty_at=at, empty_rate=lowest
+            )
         carried = min(rate, self.empty_rate)
-        timed = replace(self, base_s=base_s, empty_at=now, empty_rate=rate)
+        timed = replace(self, base_at=now, base_s=base_s, empty_at=now, empty_rate=rate)
         if carried <= self._proven(now):
             return timed
         return replace(timed, proven_rate=carried, proven_at=now)
