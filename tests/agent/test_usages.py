@@ -31,6 +31,8 @@ quota_since = 2026-11-24T00:00:00+08:00
 name = "fibre"
 device = "wan1"
 """
+SPENT_BYTES = 77
+"""Of the agent's own pulses: told along, not part of what is counted."""
 SINCE_MS = 1_795_449_600_000
 NOW_MS = SINCE_MS + 3_600_000
 
@@ -48,7 +50,7 @@ class Desk:
             doors=SimpleNamespace(ledger=ledger, clock=self.clock),
             driver=SimpleNamespace(feed=self.fed.append),
             troubles=self.troubles,
-            spent=lambda _: 77,
+            spent=lambda _: SPENT_BYTES,
         )
         self.usages.begin()
         (work,) = self.usages.work()
@@ -97,7 +99,10 @@ def test_it_goes_on_after_a_restart_with_what_was_carried_between(ledger, device
         devices.carry("wan0", rx=3, tx=2, size=1000)
         desk.see()
         desk.usages.feed()
-        assert desk.fed == [UsageSeen("xl", 5000), UsageSeen("fibre", 0)]
+        assert desk.fed == [
+            UsageSeen("xl", 5000, SPENT_BYTES),
+            UsageSeen("fibre", 0, SPENT_BYTES),
+        ]
 
     live(ledger, devices, first)
     assert ledger.clean
@@ -189,7 +194,7 @@ def test_a_new_package_is_kept_at_once(ledger, devices):
         desk.see()
         desk.usages.reset("xl", 2_000_000)
         assert ledger.usages["xl"].used_bytes == 2_000_000
-        assert desk.fed == [UsageSeen("xl", 2_000_000)]
+        assert desk.fed == [UsageSeen("xl", 2_000_000, SPENT_BYTES)]
         devices.carry("wan0", tx=1)
         desk.see()
         assert desk.used() == 2_000_100

@@ -135,8 +135,9 @@ def test_a_site_of_which_only_echoes_come_is_overdue_and_told(
     assert wait_until(named, "an echo after the birth") == "indosat"
     assert view()["last_resort"]["active"] == "indosat"
     link.all([(site.topic("heartbeat"), site.heartbeat())])
-    wait_until(lambda: view()["presence"] == "online", "it is online")
-    assert view()["last_resort"] is None
+    # Not its presence: the birth alone makes it online.
+    wait_until(lambda: view()["last_resort"] is None, "the heartbeat is heard")
+    assert (view()["presence"], view()["active"]) == ("online", site.uplinks[0])
 
 
 def test_what_was_heard_survives_a_restart(room, client, wait_until):
