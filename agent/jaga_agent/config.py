@@ -251,13 +251,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def resolvers(self) -> tuple[tuple[str, int], ...]:
-        """Who is asked for the checks' names: the `dns` targets, or the defaults."""
+        """Who is asked for the checks' names: the `dns` targets, or the LAN's resolvers."""
         said = {
             (target.host, target.port or 53): None
             for target in self.check_targets
             if target.kind is TargetKind.DNS
         }
-        return tuple(said) or tuple((address, 53) for address in DEFAULT_RESOLVERS)
+        return tuple(said) or tuple((address, 53) for address in self.lan.resolvers)
 
     @property
     def probe_interval_s(self) -> float:

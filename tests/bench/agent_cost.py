@@ -1,15 +1,19 @@
 """Measures what the agent costs a Pi: processor and memory, idle and with a busy phone.
 
     make bench-cost                      # as root; about two minutes
-    .venv/bin/python tests/bench/agent_cost.py --seconds 60 [--profile FILE] [--imports]
+    .venv/bin/python tests/bench/agent_cost.py --seconds 60 [--profile FILE]
+        [--journal FILE] [--imports]
 
-The lab's site with three uplinks, Mosquitto, and the real agent. First nobody uses the
+The lab's site with three uplinks, Mosquitto, and the real agent, which has run its checks
+of the real thing (TCP, and HTTPS judged by a CA of its own) through every uplink before
+the first figure is taken: OpenSSL stays in memory from then on. First nobody uses the
 site, then a phone makes 20 connections a second and uploads 400 kbit/s. Beside it, in the
 same time, a bare process that imports what the agent imports and does nothing: the floor
 of Python and its packages.
 
 --profile runs the agent under cProfile while the phone is busy and keeps the statistics in
-FILE; its own cost is then in the figures. --imports shows what each import costs.
+FILE; its own cost is then in the figures. --journal keeps the agent's journal in FILE, for
+`jaga-agent replay`: what was fed how often. --imports shows what each import costs.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import contextlib
 import json
 import os
 import pstats
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +40,7 @@ from jaga_agent.adapters.control import ask
 from jaga_agent.errors import StatusError
 from lab import Lab
 from lab.namespace import end, popen
+from lab.topology import SIREKAP, UPLINKS
 from support.waiting import until
 
 SITE = "tps-6408010001-001"
@@ -146,7 +152,22 @@ def is_guarding(socket: Path) -> bool:
     return False
 
 
-def run(seconds: float, profile: Path | None) -> dict[str, Cost]:
+def all_checked(journal: Path) -> bool:
+    """Return whether both checks have ended well through every uplink."""
+    lines = journal.read_bytes().splitlines() if journal.exists() else []
+    ended = [line for line in lines if b'"CheckDone"' in line]
+    return sum(b'"verdict":"ok"' in line for line in ended) >= 2 * len(UPLINKS)
+
+
+def config_text(lab: Lab, home: Path) -> str:
+    """Return the demo's configuration with a check over TLS."""
+    return agent_config(SITE, home, (20, 40)) + (
+        f'\n[[target]]\nname = "sirekap-web"\nurl = "https://{SIREKAP}/"\n'
+        f'role = "app"\nca = "{lab.ca}"\n'
+    )
+
+
+def run(seconds: float, profile: Path | None, journal: Path | None) -> dict[str, Cost]:
     costs: dict[str, Cost] = {}
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(Lab.create())
@@ -155,7 +176,7 @@ def run(seconds: float, profile: Path | None) -> dict[str, Cost]:
         home = lab.directory / "agent"
         home.mkdir()
         config = home / "agent.toml"
-        config.write_text(agent_config(SITE, home, (20, 40)))
+        config.write_text(config_text(lab, home))
         command = [str(BIN / "jaga-agent"), "run", "--config", str(config)]
         if profile is not None:
             command = [sys.executable, "-m", "cProfile", "-o", str(profile), *command]
@@ -166,7 +187,9 @@ def run(seconds: float, profile: Path | None) -> dict[str, Cost]:
         stack.callback(end, [agent], 15)
         floor = popen([sys.executable, "-c", FLOOR])
         stack.callback(end, [floor])
-        until(lambda: is_guarding(home / "agent.sock"), "the agent guards", 30)
+        socket = home / "agent.sock"
+        until(lambda: is_guarding(socket), "the agent guards", 30)
+        until(lambda: all_checked(home / "journal.jsonl"), "every check was good", 60)
         both = psutil.Process(agent.pid), psutil.Process(floor.pid)
         time.sleep(SETTLE_S)
         if profile is None:
@@ -180,6 +203,8 @@ def run(seconds: float, profile: Path | None) -> dict[str, Cost]:
         print(f"phone: {good} of {made} connections were good")
         agent.terminate()
         agent.wait(15)
+        if journal is not None:
+            shutil.copy(home / "journal.jsonl", journal)
     return costs
 
 
@@ -191,12 +216,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--profile", type=Path)
+    parser.add_argument("--journal", type=Path)
     parser.add_argument("--imports", action="store_true")
     options = parser.parse_args()
     if options.imports:
         show_imports()
         return 0
-    costs = run(options.seconds, options.profile)
+    costs = run(options.seconds, options.profile, options.journal)
     for name, cost in costs.items():
         print(f"{name:<16}{cost}")
     if options.profile is not None:

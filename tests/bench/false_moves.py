@@ -100,7 +100,7 @@ def main():
             done = [days[link, seed].result() for seed in seeds]
             needless = [m for d in done for m in d["needless"]]
             why.update(
-                (link, m.rule, re.sub(r"[\d.]+", "#", m.reason)) for m in needless
+                (link, m.rule, re.sub(r"[\d.]+", "#", str(m.reason))) for m in needless
             )
             stays = [
                 f"{m.away_s:.0f}" + ("" if m.returned else " (not back)")

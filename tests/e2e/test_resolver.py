@@ -72,3 +72,18 @@ def test_it_serves_the_lan_and_nobody_else(site):
     # The Pi itself is served too.
     assert {"192.168.77.1", "127.0.0.1"} <= {a.partition("%")[0] for a in addresses}
     assert not {a for a in addresses if a.startswith(("0.0.0.0", "192.168.8", "*"))}  # noqa: S104 what must not be
+
+
+def test_the_list_follows_health(healthy):
+    lab, resolver, guard = healthy
+
+    def asked():
+        lines = resolver.servers.read_text().splitlines()
+        return [line.partition("@")[2] for line in lines]
+
+    until(lambda: asked() == ["wan0", "wan1", "wan2"], "all are asked", 30)
+    lab.uplinks[TELKOMSEL].blackhole()
+    until(lambda: asked() == ["wan1", "wan2"], "the dead one is not", 30)
+    lab.restore()
+    until(lambda: asked() == ["wan0", "wan1", "wan2"], "and is again", 60)
+    assert not [t for t in guard.status()["troubles"] if "resolver" in t]

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 
 from jaga_agent.core import events
 from jaga_agent.core.actions import SelectUplink
-from jaga_agent.core.events import ProbeAnswered, ProbeNotSent, TrafficSeen
+from jaga_agent.core.events import (
+    CheckDone,
+    CheckVerdict,
+    ProbeAnswered,
+    ProbeNotSent,
+    TrafficSeen,
+)
 from sim.world import START, Road, World
 from traces.behaviour import quantile
 
@@ -234,6 +240,19 @@ class RadioWorld(World):
                 self.feed(ProbeAnswered(action.probe_id, rtt_s))
 
         self.at(self.now + rtt_s, answer)
+
+    def _check(self, action):
+        name = action.uplink
+        self.checks_sent[name] += 1
+        trips = [self.travel(name) for _ in range(4)]
+        if None in trips or not self.working(name):
+            verdict, after_s = CheckVerdict.TIMEOUT, 5.0
+        else:
+            cut = name in self.cut_off
+            verdict = CheckVerdict.RESET if cut else CheckVerdict.OK
+            after_s = sum(trips)
+        done = CheckDone(action.check_id, verdict, "", 3000)
+        self.at(self.now + after_s, lambda: self.feed(done))
 
     # What was seen
 

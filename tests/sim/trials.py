@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sim.phone import Phone
 from sim.radio import PROBE_BYTES, RadioWorld
-from sim.world import FIBRE, START, TELKOMSEL, XL, policy
+from sim.world import FIBRE, SIREKAP, START, TELKOMSEL, XL, policy
 from traces.behaviour import Behaviour, Gap, behaviour
 from traces.models import HOUR_S, MODELS
 from traces.recorded import recorded
@@ -78,7 +78,7 @@ def recorded_behaviours(link: str, hours: int) -> dict[str, Behaviour]:
 def day(behaviours, seed=1, hours=12.0, phone=None, **changes) -> RadioWorld:
     """Return a world after so many hours of a phone's ordinary day."""
     world = RadioWorld(
-        policy(**changes),
+        policy(**{"checks": (SIREKAP,), **changes}),
         seed=seed,
         traffic_per_s=0,
         behaviours=behaviours,
@@ -102,7 +102,7 @@ def fault(link: str, name: str, seed: int, **changes) -> Found | None:
     behaviours = link_behaviours(link, 1000 + seed, (WARM_S + 60 + WAITED_S) / HOUR_S)
     phone = idle_phone(seed) if use is None else busy_phone(seed, use)
     world = RadioWorld(
-        policy(**changes),
+        policy(**{"checks": (SIREKAP,), **changes}),
         seed=seed,
         traffic_per_s=0,
         behaviours=behaviours,

@@ -11,16 +11,33 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from jaga_agent.core.actions import ReportHealth, ReportTarget, SelectUplink, SendProbe
+from jaga_agent.core.actions import (
+    ReportHealth,
+    SelectUplink,
+    SendCheck,
+    SendProbe,
+)
 from jaga_agent.core.engine import next_deadline, step
 from jaga_agent.core.events import (
+    CheckDone,
+    CheckVerdict,
+    FlowsSeen,
     LinkSeen,
     ProbeAnswered,
     ProbeNotSent,
     Tick,
     TrafficSeen,
 )
-from jaga_agent.core.model import Instant, Policy, TargetName, Uplink, UplinkName
+from jaga_agent.core.model import (
+    Check,
+    Instant,
+    Policy,
+    Role,
+    TargetKind,
+    TargetName,
+    Uplink,
+    UplinkName,
+)
 from jaga_agent.core.state import State
 
 if TYPE_CHECKING:
@@ -30,6 +47,10 @@ TELKOMSEL, XL, FIBRE = (UplinkName(n) for n in ("telkomsel", "xl", "fibre"))
 TARGETS = tuple(TargetName(n) for n in ("a", "b", "c"))
 START = 100.0
 PACKET_BYTES = 700
+
+
+SIREKAP = Check(TargetName("sirekap"), TargetKind.HTTPS, Role.APP)
+NAMES = Check(TargetName("names"), TargetKind.DNS)
 
 
 def policy(**changes):
@@ -50,6 +71,12 @@ class Road:
     rx_anyway_per_s: float = 0.0
     """Packets that come in whatever happens to probes (a full queue still delivers)."""
     linked: bool = True
+    checks: CheckVerdict = CheckVerdict.OK
+    """What becomes of every check through it, while packets pass at all."""
+    resets_per_s: float = 0.0
+    """Connections of the phone that somebody on the way resets."""
+    ignored_per_s: float = 0.0
+    """And that nobody answers."""
     rx: float = 0.0
     tx: float = 0.0
 
@@ -70,6 +97,9 @@ class World:
         self.roads = {u.name: Road() for u in self.policy.uplinks}
         self.log = []
         self.sent = dict.fromkeys(self.roads, 0)
+        self.checks_sent = dict.fromkeys(self.roads, 0)
+        self.dead_checks = set()
+        self._resets = self._ignored = 0.0
         self.events = 0
         self._queue = []
         self._order = itertools.count()
@@ -131,7 +161,9 @@ class World:
             match action:
                 case SendProbe():
                     self._probe(action)
-                case SelectUplink() | ReportHealth() | ReportTarget():
+                case SendCheck():
+                    self._check(action)
+                case _:
                     self.log.append((round(self.now - START, 3), action))
 
     def _link(self, name):
@@ -159,6 +191,17 @@ class World:
 
         self.at(self.now + rtt, answer)
 
+    def _check(self, action):
+        self.checks_sent[action.uplink] += 1
+        road = self.roads[action.uplink]
+        verdict, after_s = road.checks, 4 * road.rtt_s
+        if action.target in self.dead_checks:
+            verdict = CheckVerdict.RESET
+        if road.silent or not road.linked:
+            verdict, after_s = CheckVerdict.TIMEOUT, 5.0
+        done = CheckDone(action.check_id, verdict, "as the story says", 3000)
+        self.at(self.now + after_s, lambda: self.feed(done))
+
     def _sample(self):
         period = 0.05 if self.traffic_per_s else 1.0
         for name, road in self.roads.items():
@@ -176,6 +219,12 @@ class World:
                     int(road.tx * PACKET_BYTES),
                 )
             )
+            if name == self.state.active and road.resets_per_s + road.ignored_per_s:
+                self._resets += road.resets_per_s * period
+                self._ignored += road.ignored_per_s * period
+                done = int(self._resets)
+                asked = done + int(self._ignored)
+                self.feed(FlowsSeen(name, asked, done, done, 0, 0))
         self.at(self.now + period, self._sample)
 
     # What was seen

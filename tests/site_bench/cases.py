@@ -59,6 +59,8 @@ class Case:
     peers: bool = True
     link_layer: bool = False
     """Carrier or device lost: the operating system tells, which models leave out."""
+    as_shipped: bool = False
+    """With the default hold-down, so on a lab of its own: it does not come back soon."""
     same_as: str | None = None
     """No runs of its own: another row's runs, judged by another goal."""
     report: str | None = None
@@ -244,6 +246,7 @@ CASES = (
         runs=1,
         told=False,
         peers=False,
+        as_shipped=True,
     ),
     Case(
         "all-down",
@@ -263,6 +266,7 @@ CASES = (
         runs=1,
         told=False,
         peers=False,
+        as_shipped=True,
     ),
     Case(
         "radio-starlink",
@@ -272,6 +276,7 @@ CASES = (
         runs=1,
         told=False,
         peers=False,
+        as_shipped=True,
     ),
 )
 

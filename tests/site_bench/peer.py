@@ -3,7 +3,7 @@
     python3 -m site_bench.peer PLAN_JSON      (in the Pi's namespace; prints `ready`)
 
 PLAN_JSON: {"kind": "pfsense" | "opnsense" | "mwan3" | "networkmanager", "uplinks":
-[{"device", "gateway", "monitor", "mark"}, …] in order of preference, "check": [address,
+[{"device", "gateway", "monitor", "mark", "payload_bytes"}, …] in order of preference, "check": [address,
 port, path], "first_check_s"}. The verdicts are `models`' work. A move is one `ip route
 replace`, metric 1 of table 100; what it prints afterwards is for people. Ends when its
 standard input closes.
@@ -43,6 +43,7 @@ class Way:
     gateway: str
     monitor: str
     mark: int
+    payload_bytes: int
     sock: socket.socket | None = None
     sent_s: dict[int, float] = field(default_factory=dict)
     waiting: dict[int, asyncio.Future[float]] = field(default_factory=dict)
@@ -74,7 +75,9 @@ class Way:
         sock = self.open()
         if sock is not None:
             try:
-                sock.sendto(_echo(self.mark, number), (self.monitor, 0))
+                sock.sendto(
+                    _echo(self.mark, number, self.payload_bytes), (self.monitor, 0)
+                )
             except OSError:
                 # Not sent is a ping without a reply here, as the originals count it.
                 self._close(sock)
@@ -112,14 +115,13 @@ class Way:
             answer.set_result(boottime_s() - sent_s)
 
 
-def _echo(who: int, number: int) -> bytes:
-    """Return an echo request with one byte of payload, as pfSense sends it."""
+def _echo(who: int, number: int, payload_bytes: int) -> bytes:
+    """Return an echo request whose payload is zeros: they leave the checksum alone."""
     head = struct.pack("!BBHHH", ECHO_REQUEST, 0, 0, who, number & 0xFFFF)
-    padded = head + b"\0\0"
-    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    total = sum(struct.unpack("!4H", head))
     total = (total & 0xFFFF) + (total >> 16)
-    checksum = ~(total + (total >> 16)) & 0xFFFF
-    return head[:2] + struct.pack("!H", checksum) + head[4:] + b"\0"
+    checksum = struct.pack("!H", ~total & 0xFFFF)
+    return head[:2] + checksum + head[4:] + bytes(payload_bytes)
 
 
 class Peer:

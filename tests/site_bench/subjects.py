@@ -131,6 +131,9 @@ class Plain(Subject):
 class Model(Plain):
     """A daemon of others, as a model in a process of its own."""
 
+    payload_bytes: ClassVar[int] = 1
+    """Of its pings."""
+
     def sysctls(self) -> dict[str, int]:
         """Leave the kernel's own failover out: the originals do not use it."""
         return {}
@@ -153,6 +156,7 @@ class Model(Plain):
                     # A monitor address of its own for each, as these demand.
                     "monitor": topology.PING_TARGETS[uplink.index],
                     "mark": gateway.mark(uplink),
+                    "payload_bytes": self.payload_bytes,
                 }
                 for uplink in self.lab.plans
             ],
@@ -204,6 +208,7 @@ class Mwan3(Model):
     )
     patience_s = 120.0
     runs = 2
+    payload_bytes = 56
 
 
 class NetworkManager(Model):
@@ -274,6 +279,7 @@ class Jaga(Subject):
     patience_s = 60.0
     settings: ClassVar[str] = ""
     """Lines for `[decide]`, from the command line."""
+    hold_down: ClassVar[str] = "hold_down_s = 1\nhold_down_cap_s = 2\n"
 
     @property
     def home(self) -> Path:
@@ -291,9 +297,8 @@ class Jaga(Subject):
         """
         self.home.mkdir(exist_ok=True)
         config = self.home / "agent.toml"
-        config.write_text(
-            agent_config(self.home, self.lab.ca, self.names, self.settings)
-        )
+        decide = self.hold_down + self.settings
+        config.write_text(agent_config(self.home, self.lab.ca, self.names, decide))
         with (self.home / "agent.log").open("ab") as log:
             self.process = self.lab.pi.popen(
                 [str(BIN / "jaga-agent"), "run", "--config", str(config)],
@@ -354,6 +359,15 @@ class Jaga(Subject):
         raise LabError(msg)
 
 
+class JagaAsShipped(Jaga):
+    """The same with the default hold-down: nobody waits until it has gone back."""
+
+    hold_down = ""
+
+    def reset(self) -> None:
+        """Leave it where it is."""
+
+
 def _all_up(status: dict[str, Any]) -> bool:
     """Return whether every uplink is up again: a race must find its standby."""
     return all(uplink["health"] == "up" for uplink in status["uplinks"])
@@ -367,8 +381,8 @@ def targets() -> dict[str, str]:
     }
 
 
-def agent_config(home: Path, ca: Path, names: Path | None, decide: str = "") -> str:
-    """Return the agent's configuration: its defaults, but a short hold-down.
+def agent_config(home: Path, ca: Path, names: Path | None, decide: str) -> str:
+    """Return the agent's configuration: its defaults, and `decide`'s lines.
 
     Sirekap itself is checked if this agent can; `names` is the directory of the LAN's
     resolver, if there is one for it to keep.
@@ -394,7 +408,7 @@ def agent_config(home: Path, ca: Path, names: Path | None, decide: str = "") -> 
         f'[site]\nid = "tps-bench"\nregion = "{REGION}"\nmode = "polling-day"\n\n'
         f'{uplinks}{probed}[lan]\ndevices = ["lan0"]\n{lan}\n'
         f'[mqtt]\nhost = "{topology.BROKER}"\ntls = false\n\n'
-        f"[decide]\nhold_down_s = 1\nhold_down_cap_s = 2\n{decide}\n\n"
+        f"[decide]\n{decide}\n\n"
         f'[state]\ndirectory = "{home}"\nsocket = "{home / "agent.sock"}"\n'
         f'journal = "{home / "journal.jsonl"}"\n{state}'
     )

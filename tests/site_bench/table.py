@@ -72,9 +72,9 @@ def cell(case: Case, of: Together, *, judge: bool) -> str:
 def _numbers(of: Spread | None) -> str:
     if of is None:
         return "never"
-    if of.median == of.worst:
-        return ("≥ " if of.at_least else "") + _number(of.median)
-    return f"{_number(of.median)} ({'≥ ' if of.at_least else ''}{_number(of.worst)})"
+    bound = "≥ " if of.at_least else ""
+    median, worst = _number(of.median), _number(of.worst)
+    return bound + worst if median == worst else f"{median} ({bound}{worst})"
 
 
 def _number(value: float) -> str:
@@ -213,7 +213,7 @@ carrier, and the carrier drops mid-stream TCP that it does not know.
 * **probing** is what left and came by each uplink (telkomsel / indosat / telkom-fibre) in
   IP bytes without MQTT, with nobody using the site, extrapolated to a day.
 * Hold-down before going back to the preferred uplink is 1–2 s here instead of 60 s, only
-  so that the next run can begin.
+  so that the next run can begin; flapping and the radios run with the default.
 
 ## Who is compared
 

@@ -35,6 +35,8 @@ MIN_FAILS: Final = 2
 """In a row, of the kinds that one lost packet could explain."""
 MIN_RESETS: Final = 2.5
 """TCP resets within about two seconds that are worth a check."""
+MIN_LOST: Final = 4.0
+"""And connection attempts that nobody answered."""
 
 PLAIN = frozenset(
     {CheckVerdict.RESET, CheckVerdict.CERTIFICATE, CheckVerdict.REDIRECTED}
@@ -72,16 +74,16 @@ def send_due(turn: Turn) -> None:
 
 
 def suspect(turn: Turn, index: int) -> None:
-    """Ask for the real thing at once if connections are being reset on the active."""
+    """Ask for the real thing at once if the active's connections are reset or ignored."""
     per = turn.per[index]
     if (
-        per.flows.resets < MIN_RESETS
+        (per.flows.resets < MIN_RESETS and per.flows.lost < MIN_LOST)
         or turn.active_index != index
         or per.health not in USABLE
         or not per.checks
     ):
         return
-    turn.change(index, flows=per.flows.without_resets())
+    turn.change(index, flows=per.flows.looked_into())
     if per.check_calm_until is not None and turn.now < per.check_calm_until:
         return
     policy = turn.policy
@@ -228,21 +230,29 @@ def _judge(turn: Turn, at: int) -> None:
     ]
     failing = [i for i in asked if _surely_fails(turn.per[i].checks[at])]
     for index in failing:
-        since = turn.per[index].checks[at].failing_since or turn.now
-        witnesses = [
-            turn.name(i)
-            for i in asked
-            if turn.per[i].checks[at].ok
-            and (turn.per[i].checks[at].ended_at or 0.0) >= since
-        ]
-        if witnesses:
-            _blame(turn, index, at, ", ".join(witnesses))
+        suspect = turn.per[index].checks[at]
+        witnesses = [i for i in asked if _speaks(turn.per[i].checks[at], suspect)]
+        if not witnesses:
+            continue
+        asked_at = min(turn.per[i].checks[at].sent_at or 0.0 for i in witnesses)
+        if (suspect.ended_at or 0.0) >= asked_at:
+            _blame(turn, index, at, ", ".join(turn.name(i) for i in witnesses))
+        elif suspect.check_id is None:
+            # It may have been the target's fault until just now: ask once more.
+            _send(turn, index, at)
     if len(asked) > 1 and len(failing) == len(asked):
         verdict = turn.per[failing[0]].checks[at].verdict
         turn.blame_target(
             check.target,
             because("target.failing", ways=len(failing), verdict=verdict),
         )
+
+
+def _speaks(check: CheckState, suspect: CheckState) -> bool:
+    """Whether it worked since the suspect began to fail."""
+    since, ended_at = suspect.failing_since, check.ended_at
+    both = since is not None and ended_at is not None
+    return check.ok is True and both and (ended_at or 0.0) >= (since or 0.0)
 
 
 def _surely_fails(check: CheckState) -> bool:

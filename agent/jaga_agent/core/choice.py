@@ -71,18 +71,17 @@ def deadlines(state: State) -> list[Instant]:
         return [_failover_at(state.policy, state.per, index, best)]
     due = []
     if active.health is Health.DEGRADED:
-        lossy = active.reason.code == "loss.high"
         for per in state.per:
-            if lossy and per.loss.clean_run < 2 * state.policy.verified_probes:
-                continue  # its next probe will tell, not time
             if per.health is Health.UP and per.since is not None:
                 steady_at = per.since + state.policy.steady_s
-                debounced_at = _debounced_at(state.policy, active)
-                due.append(Instant(max(steady_at, debounced_at)))
+                at = Instant(max(steady_at, _debounced_at(state.policy, active)))
+                # What waits for answers is told by them, not by time.
+                if _cleaner(state.policy, state.per, active, at) is not None:
+                    due.append(at)
     for per in state.per[:index]:
-        at = matured_at(state.policy, per)
-        if at is not None:
-            due.append(at)
+        matured = matured_at(state.policy, per)
+        if matured is not None:
+            due.append(matured)
     return due
 
 

@@ -138,7 +138,7 @@ def _answered(turn: Turn, event: ProbeAnswered) -> None:
     rtt_s = event.rtt_s
     path = turn.path(index, probe.target)
     loss = per.loss
-    if not probe.racing and not per.busy:
+    if not probe.racing and not race.queues(turn, index):
         loss = loss.taken_back() if probe.overdue else loss.after(lost=False)
     if probe.asleep:
         # It may hold the radio's waking: it says nothing of the path awake.
@@ -155,8 +155,8 @@ def _answered(turn: Turn, event: ProbeAnswered) -> None:
         )
         turn.change(index, overall=per.overall.after(rtt_s))
     traffic = per.traffic.answered()
-    if rtt_s < turn.policy.rtt_degraded_s / 2:
-        traffic = traffic.proven(turn.now)
+    if not probe.asleep:
+        traffic = traffic.timed(rtt_s, turn.now)
     turn.change(index, loss=loss, answered_at=turn.now, traffic=traffic)
     race.remember_gap(turn, index, probe.sent_at, rtt_s)
     turn.target_answers(probe.target)
@@ -199,7 +199,7 @@ def _unanswered(turn: Turn, probe: Probe, cause: Reason, *, lost: bool) -> None:
         return
     misses = [path.misses for path in turn.per[index].paths]
     one_target = turn.path(index, probe.target).misses > 1 and 0 in misses
-    if lost and not per.busy and not one_target:
+    if lost and not race.queues(turn, index) and not one_target:
         turn.change(index, loss=per.loss.after(lost=True))
         race.judge_loss(turn, index)
     heard_since = per.heard_at is not None and per.heard_at > probe.sent_at
@@ -231,12 +231,13 @@ def _flows(turn: Turn, event: FlowsSeen) -> None:
 def _usage(turn: Turn, event: UsageSeen) -> None:
     index = turn.index(event.uplink)
     before = turn.per[index].thrift
+    earned = pace.EARNED_RATIO * turn.per[index].traffic.carried_day
     plan = governor.plan(
         governor.Spending(
             event.used_bytes,
             turn.policy.uplinks[index].quota_bytes,
             event.probe_bytes,
-            turn.policy.allowance_bytes,
+            turn.policy.allowance_bytes + int(earned),
         ),
         before,
     )

@@ -19,6 +19,8 @@ PULSE_BYTES: Final = 64
 """Of IP, a small echo both ways: what an interval costs."""
 CARRIED_RATIO: Final = 0.01
 """Probes take at most this share of what people carry."""
+EARNED_RATIO: Final = 1.25 * CARRIED_RATIO
+"""What use adds to the day's allowance: a little more than it lets be spent."""
 YOUNG_S: Final = 4.0
 YOUNG_INTERVAL_S: Final = 0.5
 """A silence's end is looked for closely at first: its length is what is learnt."""

@@ -17,9 +17,22 @@ if TYPE_CHECKING:
 
 RATE_TAU_S: Final = 2.0
 """Time constant of the rates: a photo's upload is seconds long."""
+DAY_S: Final = 86_400.0
 PROVEN_HALF_LIFE_S: Final = 600.0
 """A rate carried without a queue is proof for about as long as a cell's load lasts."""
 PROVEN_MARGIN: Final = 1.2
+OWN_RATE: Final = 4000.0
+"""Bytes a second below which a queue is nobody's here: probes alone are 640."""
+CARRIES_WELL: Final = 80_000.0
+"""Bytes a second (0.64 Mbit/s) at which a queue is the site's own even where more was
+once carried without one: a cell that got slower still carries an upload, and the next
+uplink's queue would be filled by the same upload."""
+EMPTY_RATIO, EMPTY_MORE_S = 1.5, 0.02
+"""A round trip within this of the lowest one met no queue."""
+SUSTAINED_S: Final = 3.0
+"""A queue takes a while to fill: a rate is proven when it has been carried so long."""
+BASE_GAIN: Final = 1 / 128
+"""How fast a path that has become longer is believed."""
 WINDOW_S: Final = 0.5
 """Longer than any answer to a SYN but a satellite's: then it overlaps, and waits."""
 LOST_TAU_S: Final = 2.0
@@ -44,6 +57,13 @@ class Traffic:
     proven_rate: float = 0.0
     """Highest rate either way that was carried without a queue, as of `proven_at`."""
     proven_at: Instant = NEVER
+    carried_day: float = 0.0
+    """Bytes both ways, exponentially weighted over a day."""
+    empty_at: Instant | None = None
+    empty_rate: float = 0.0
+    """Since when round trips have met no queue, and the lowest rate since then."""
+    base_s: float | None = None
+    """The lowest round trip, slow to rise: the path without a queue."""
 
     def after(self, seen: TrafficSeen, now: Instant) -> tuple[Traffic, bool]:
         """Return the counters after one more sample, and whether a packet came in."""
@@ -61,6 +81,8 @@ class Traffic:
                     now,
                     proven_rate=self.proven_rate,
                     proven_at=self.proven_at,
+                    carried_day=self.carried_day,
+                    base_s=self.base_s,
                 ),
                 False,
             )
@@ -83,6 +105,12 @@ class Traffic:
                 self.tx_rate * kept + (seen.tx_bytes - self.tx_bytes) / RATE_TAU_S,
                 self.proven_rate,
                 self.proven_at,
+                self.carried_day * max(0.0, 1 - (now - self.at) / DAY_S)
+                + (seen.rx_bytes - self.rx_bytes)
+                + (seen.tx_bytes - self.tx_bytes),
+                self.empty_at,
+                self.empty_rate,
+                self.base_s,
             ),
             rx > 0,
         )
@@ -97,16 +125,28 @@ class Traffic:
         """Return the greater rate of both directions, bytes a second."""
         return max(self.rx_rate, self.tx_rate) * self._kept(now)
 
-    def proven(self, now: Instant) -> Traffic:
-        """Return the counters after a round trip without a queue at this rate."""
+    def timed(self, rtt_s: float, now: Instant) -> Traffic:
+        """Return the counters after a round trip: without a queue it proves the rate."""
+        base_s = rtt_s
+        if self.base_s is not None and rtt_s > self.base_s:
+            base_s = self.base_s + BASE_GAIN * (rtt_s - self.base_s)
+        if rtt_s > EMPTY_RATIO * base_s + EMPTY_MORE_S:
+            return replace(self, base_s=base_s, empty_at=None)
         rate = self.rate(now)
-        if rate <= self._proven(now):
-            return self
-        return replace(self, proven_rate=rate, proven_at=now)
+        if self.empty_at is None or now - self.empty_at < SUSTAINED_S:
+            at = now if self.empty_at is None else self.empty_at
+            lowest = rate if self.empty_at is None else min(rate, self.empty_rate)
+            return replace(self, base_s=base_s, empty_at=at, empty_rate=lowest)
+        carried = min(rate, self.empty_rate)
+        timed = replace(self, base_s=base_s, empty_at=now, empty_rate=rate)
+        if carried <= self._proven(now):
+            return timed
+        return replace(timed, proven_rate=carried, proven_at=now)
 
-    def beyond_proven(self, now: Instant) -> bool:
-        """Whether more is carried than ever went without a queue: it may be our own."""
-        return self.rate(now) > PROVEN_MARGIN * self._proven(now)
+    def fills_queue(self, now: Instant) -> bool:
+        """Whether a queue is the site's own: more is carried than went without one."""
+        proven = min(CARRIES_WELL, PROVEN_MARGIN * self._proven(now))
+        return self.rate(now) > max(OWN_RATE, proven)
 
     def _kept(self, now: Instant) -> float:
         return math.exp(-max(0.0, now - self.at) / RATE_TAU_S)
@@ -186,9 +226,9 @@ class Flows:
             asked,
         )
 
-    def without_resets(self) -> Flows:
-        """Return the flows after the resets so far were looked into."""
-        return replace(self, resets=0.0)
+    def looked_into(self) -> Flows:
+        """Return the flows after what went wrong so far was looked into."""
+        return replace(self, resets=0.0, lost=0.0)
 
     def without_losses(self) -> Flows:
         """Return the flows after the losses so far were looked into."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from jaga_agent.core import checks, pace
 from jaga_agent.core.memory import SHORTEST_S
 from jaga_agent.core.model import Health, Instant, TargetName
+from jaga_agent.core.passive import EMPTY_MORE_S
 from jaga_agent.core.reason import Reason, because
 from jaga_agent.core.state import USABLE, Race, UplinkState
 
@@ -24,6 +25,8 @@ MIN_UNANSWERED_PACKETS = 2
 MIN_ASKED = 3
 """Connections asked for and none answered: one or two may be to hosts that are dead."""
 CONFIRMED_WITHIN_S = 2.0
+SWOLLEN_RATIO = 2.0
+"""A smoothed round trip this many times the lowest one has a queue in it."""
 CALM_FACTOR = 3.0
 CALM_MEMORY_S = 10.0
 """A doubt so soon after the last calm is another of its kind."""
@@ -81,7 +84,7 @@ def remember_gap(turn: Turn, index: int, sent_at: Instant, rtt_s: float) -> None
     if sent_at > per.ended_gap_at + CONFIRMED_WITHIN_S:
         turn.change(index, ended_gap_s=None, ended_gap_at=None)
         return
-    normal_s = max(0.3, 2 * (per.overall.srtt_s or 0.0))
+    normal_s = max(0.3, 2 * (per.traffic.base_s or 0.0))
     gaps = per.gaps
     if rtt_s <= normal_s:
         gaps = gaps.after(per.ended_gap_s, turn.now)
@@ -220,12 +223,15 @@ def settle(turn: Turn, index: int) -> None:
     race = per.race
     if race is None or race.next_volley_at is not None or race.volleys_sent == 0:
         return
-    if turn.racing(index, race.started_at):
+    policy = turn.policy
+    # What is sent while a race lingers need not be overdue: the silence speaks.
+    volleys_until = race.started_at + policy.volleys * policy.volley_gap_s
+    if any(p.sent_at <= volleys_until for p in turn.racing(index, race.started_at)):
         return
     came_in = (per.traffic.rx_packets or 0) - (race.rx_packets or 0)
     if race.rx_packets is not None and came_in >= turn.policy.busy_packets:
         refute(turn, index)
-        if per.traffic.beyond_proven(turn.now):
+        if per.traffic.fills_queue(turn.now):
             turn.set_busy(index, _busy(turn, per))
         return
     others = [i for i in range(len(turn.per)) if i != index and turn.per[i].linked]
@@ -274,6 +280,19 @@ def _answered_since(per: UplinkState, since: Instant) -> bool:
     return per.answered_at is not None and per.answered_at >= since
 
 
+def queues(turn: Turn, index: int) -> bool:
+    """Whether the site's own traffic stands in a queue, so that lateness and loss are its.
+
+    A drop-tail queue that is full drops probes too.
+    """
+    per = turn.per[index]
+    base_s, srtt_s = per.traffic.base_s, per.overall.srtt_s
+    if per.busy or base_s is None or srtt_s is None:
+        return per.busy
+    swollen = srtt_s > SWOLLEN_RATIO * base_s + EMPTY_MORE_S
+    return swollen and per.traffic.fills_queue(turn.now)
+
+
 def _busy(turn: Turn, per: UplinkState) -> Reason:
     return because(
         "busy",
@@ -288,7 +307,7 @@ def judge_answer(turn: Turn, index: int) -> None:
     limit_s = turn.policy.rtt_degraded_s
     srtt_s = per.overall.srtt_s or 0.0
     slow = srtt_s > limit_s
-    if slow and per.traffic.beyond_proven(turn.now):
+    if slow and per.traffic.fills_queue(turn.now):
         turn.set_busy(index, _busy(turn, per))
         slow = False
     elif slow or srtt_s < limit_s / 2:

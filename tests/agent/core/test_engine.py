@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaga_agent.core.actions import ReportTarget, SelectUplink, SendProbe
+from jaga_agent.core.actions import (
+    ReportTarget,
+    ReportThrift,
+    SelectUplink,
+    SendProbe,
+)
 from jaga_agent.core.engine import next_deadline, step
 from jaga_agent.core.events import (
     LinkSeen,
@@ -16,8 +21,9 @@ from jaga_agent.core.events import (
     ProbeRefused,
     Tick,
     TrafficSeen,
+    UsageSeen,
 )
-from jaga_agent.core.model import Failback, Health, Instant
+from jaga_agent.core.model import Failback, Health, Instant, Policy, Uplink
 from jaga_agent.core.state import State
 from sim.world import FIBRE, START, TARGETS, TELKOMSEL, XL, World, policy
 
@@ -311,3 +317,36 @@ def test_memory_is_bounded_and_probe_ids_are_unique(history):
         ids += [a.probe_id for a in actions if isinstance(a, SendProbe)]
         assert len(state.outstanding) < 200
     assert len(ids) == len(set(ids))
+
+
+def test_the_governor_measures_less_and_says_so():
+    limited = tuple(
+        Uplink(name, at, quota_bytes=1_000_000_000)
+        for at, name in enumerate((TELKOMSEL, XL, FIBRE), 1)
+    )
+    world = World(Policy(limited, TARGETS), traffic_per_s=0)
+    world.run(3600)
+    usual = world.sent[TELKOMSEL]
+    for used, level in ((850, "THRIFT"), (960, "SPARING"), (995, "LAST_DROPS")):
+        world.feed(UsageSeen(TELKOMSEL, used * 1_000_000))
+        assert world.log[-1][1].level.name == level
+    world.feed(UsageSeen(TELKOMSEL, 996_000_000))
+    assert isinstance(world.log[-1][1], ReportThrift), "said once, not each time"
+    world.run(7200)
+    assert world.sent[TELKOMSEL] - usual < usual / 10
+    assert world.sent[XL] > 1.8 * usual / 1.1
+    # The last drops do not keep a fault from being found.
+    world.traffic_per_s = 20.0
+    world.change(7260, TELKOMSEL, silent=True)
+    world.run(7270)
+    assert world.moves()[-1][1:] == ("failover", XL)
+
+
+def test_probes_may_take_a_hundredth_of_what_people_carry():
+    world = World()
+    world.run(3600)
+    carried = world.state.of(TELKOMSEL).traffic.carried_day
+    spent = world.sent[TELKOMSEL] * 64
+    assert spent < 0.01 * carried + 25_000
+    world.feed(UsageSeen(TELKOMSEL, 0, probe_bytes=int(0.01 * carried) + 400_000))
+    assert not [a for _, a in world.log if isinstance(a, ReportThrift)]
