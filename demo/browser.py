@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from playwright.sync_api import Error, sync_playwright
 
+from demo.stage import DemoError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from playwright.sync_api import Page
 
-CHROMIUM: Final = "/usr/bin/chromium"
+CHROMIUM: Final = os.environ.get("JAGA_CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS: Final = (
     # As root in a container there is no sandbox to be had; it only opens our own page.
     "--no-sandbox",
@@ -54,22 +56,37 @@ class Screen:
 
 @contextmanager
 def chromium(base: str, directory: Path) -> Iterator[Screen]:
-    """Open Debian's Chromium, headless; raises playwright's Error if it cannot start.
+    """Open Debian's Chromium, headless; raises DemoError if it or its page fails.
 
     Chromium leaves its temporary files when it is ended: they go to `directory`.
     """
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=list(ARGUMENTS),
-            env={**os.environ, "TMPDIR": str(directory)},
-            # A Ctrl-C reaches playwright's driver too: the end is ours to order.
-            handle_sigint=False,
-        )
+        try:
+            browser = playwright.chromium.launch(
+                executable_path=CHROMIUM,
+                args=list(ARGUMENTS),
+                env={**os.environ, "TMPDIR": str(directory)},
+                # A Ctrl-C reaches playwright's driver too: the end is ours to order.
+                handle_sigint=False,
+            )
+        except Error as error:
+            msg = (
+                f"{CHROMIUM} does not start: {_first_line(error)}; try: {CHROMIUM}"
+                " --headless --no-sandbox --dump-dom about:blank"
+            )
+            raise DemoError(msg) from error
         try:
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             yield Screen(page, base)
+        except Error as error:
+            msg = f"the page in {CHROMIUM} failed: {_first_line(error)}"
+            raise DemoError(msg) from error
         finally:
             # A signal to the whole process group may have ended it before us.
             with suppress(Error):
                 browser.close()
+
+
+def _first_line(error: Error) -> str:
+    """Return what happened; below it stands playwright's whole log."""
+    return error.message.strip().splitlines()[0]

@@ -3,8 +3,19 @@
 import pytest
 
 from jaga_agent import config, report
-from jaga_agent.core.actions import Candidate, ReportTarget, SelectUplink
-from jaga_agent.core.model import Health, Instant, UplinkName
+from jaga_agent.core.actions import (
+    Candidate,
+    ReportBusy,
+    ReportCheck,
+    ReportGap,
+    ReportHealth,
+    ReportTarget,
+    ReportThrift,
+    SelectUplink,
+)
+from jaga_agent.core.governor import Level
+from jaga_agent.core.model import Health, Instant, TargetName, UplinkName
+from jaga_agent.core.reason import because
 from jaga_agent.core.state import State
 from jaga_agent.core.tally import Measured, Tally
 from jaga_agent.ports import Counters, HostReading
@@ -123,6 +134,40 @@ def test_a_targets_fault_is_told_as_such():
     event = report.target(STAMP, ReportTarget("sirekap", False, "silent everywhere"))
     assert (event.kind, event.old, event.new) == ("target", "answering", "silent")
     assert event.evidence == {"target": "sirekap"}
+
+
+WHY = because("text", text="so it was")
+SAID = [
+    *[
+        (report.health, ReportHealth(A, Health.UNKNOWN, health, WHY))
+        for health in Health
+    ],
+    *[
+        (report.target, ReportTarget(TargetName("dns"), on, WHY))
+        for on in (True, False)
+    ],
+    *[
+        (report.check, ReportCheck(A, TargetName("sirekap"), on, WHY))
+        for on in (True, False)
+    ],
+    *[(report.busy, ReportBusy(A, on, WHY)) for on in (True, False)],
+    *[(report.thrift, ReportThrift(A, level, WHY)) for level in Level],
+    (report.gap, ReportGap(A, 0.7654)),
+]
+
+
+@pytest.mark.parametrize(("told", "action"), SAID)
+def test_what_is_told_of_a_change_is_in_the_contracts_words(told, action):
+    event = told(STAMP, action)
+    words = wire.EVENT_KINDS[event.kind]
+    assert {event.old, event.new} - {None} <= set(words)
+    assert bool(words) is (event.new is not None)
+    assert wire.decode(wire.encode(event), wire.Event) == event
+
+
+def test_a_gap_is_told_in_milliseconds():
+    event = report.gap(STAMP, ReportGap(A, 0.7654))
+    assert (event.uplink, event.evidence) == (A, {"gap_ms": "765"})
 
 
 def test_status_names_each_provider(loaded):

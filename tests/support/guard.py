@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from support.places import ROOT
 from support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab import Lab
 
 BIN = Path(sys.executable).parent
@@ -24,8 +27,14 @@ class Guard:
     """`jaga-agent run` in the Pi. Use as a context."""
 
     def __init__(
-        self, lab: Lab, lan: str = "dns = false\n", *, dns_directory: Path | None = None
+        self,
+        lab: Lab,
+        lan: str = "dns = false\n",
+        *,
+        dns_directory: Path | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
+        """`environ` comes on top of ours."""
         self._home = lab.directory / "agent"
         self._home.mkdir()
         config = self._home / "agent.toml"
@@ -40,6 +49,7 @@ class Guard:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
+                env={**os.environ, **(environ or {})},
             )
 
     def __enter__(self) -> Self:

@@ -2,6 +2,7 @@
 
 import enum
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -158,3 +159,18 @@ def test_an_example_is_its_golden_file(name, example):
 def test_every_golden_file_is_an_example():
     files = {path.name.partition(".")[0] for path in GOLDEN.iterdir()}
     assert {example["name"] for _, example in EXAMPLES} == files
+
+
+def test_every_kind_of_event_is_described_and_has_an_example():
+    kind = next(
+        item
+        for item in SCHEMAS["Event"]["schema"]["prefixItems"]
+        if item["title"] == "kind"
+    )
+    for name, words in messages.EVENT_KINDS.items():
+        assert re.search(rf"\b{name}\b", kind["description"])
+        listed = f"[{', '.join(words)}]"
+        assert not words or listed in " ".join(kind["description"].split())
+    examples = DOCUMENT["components"]["messages"]["Event"]["examples"]
+    shown = {example["payload"][5] for example in examples}
+    assert shown >= set(messages.EVENT_KINDS) - {"started", "stopped"}

@@ -61,8 +61,36 @@ export function narrate(event: EventView, site: SiteView | undefined, t: Transla
       return { sentence: t("event.stopped"), tone: "warn" };
     case "target": {
       const target = event.evidence["target"] ?? event.uplink ?? "";
-      return { sentence: t("event.target", { target }), tone: "warn" };
+      return event.new === "answering"
+        ? { sentence: t("event.target.answering", { target }), tone: "good" }
+        : { sentence: t("event.target.silent", { target }), tone: "warn" };
     }
+    case "check": {
+      const target = event.evidence["target"] ?? "";
+      const uplink = uplinkLabel(site, event.uplink);
+      return event.new === "working"
+        ? { sentence: t("event.check.working", { target, uplink }), tone: "good" }
+        : { sentence: t("event.check.failing", { target, uplink }), tone: "warn" };
+    }
+    case "busy": {
+      // The site's own doing: worth knowing, and nothing for the officer to mend.
+      const uplink = uplinkLabel(site, event.uplink);
+      const key = event.new === "busy" ? "event.busy.busy" : "event.busy.free";
+      return { sentence: t(key, { uplink }), tone: "plain" };
+    }
+    case "thrift": {
+      const uplink = uplinkLabel(site, event.uplink);
+      const key = `event.thrift.${event.new ?? ""}`;
+      return isKey(key)
+        ? { sentence: t(key, { uplink }), tone: event.new === "normal" ? "plain" : "warn" }
+        : { sentence: t("event.thrift.other", { uplink, level: event.new ?? "–" }), tone: "plain" };
+    }
+    case "gap":
+      // For how long it was cut is told like the other times (`gapMs`).
+      return {
+        sentence: t("event.gap", { uplink: uplinkLabel(site, event.uplink) }),
+        tone: "plain",
+      };
     default: {
       // A newer agent may say more than this page knows: show its own word.
       const key = `event.${event.kind}`;
@@ -72,6 +100,12 @@ export function narrate(event: EventView, site: SiteView | undefined, t: Transla
       };
     }
   }
+}
+
+/** For how long the site was cut, as a gap's event tells it; null if it does not. */
+export function gapMs(event: EventView): number | null {
+  const told = event.kind === "gap" ? event.evidence["gap_ms"] : undefined;
+  return told !== undefined && /^\d+$/.test(told) ? Number(told) : null;
 }
 
 /** Uplink names are unique within a site only; the same record may come twice. */
@@ -120,8 +154,9 @@ export function groupEvents(
       event.kind,
       event.rule,
       kecamatan,
-      event.kind === "health" ? event.new : uplinkLabel(site, event.new),
-      event.kind === "health" ? uplinkLabel(site, event.uplink) : uplinkLabel(site, event.old),
+      event.kind === "decision" ? uplinkLabel(site, event.new) : event.new,
+      uplinkLabel(site, event.kind === "decision" ? event.old : event.uplink),
+      event.evidence["target"],
     ].join("|");
     const group = open.get(same);
     const newest = group?.events[0];

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { EventView } from "../src/api";
 import { translator } from "../src/i18n";
-import { groupEvents, healthReason, mergeEvents, narrate, uplinkLabel } from "../src/narrate";
+import { gapMs, groupEvents, healthReason, mergeEvents, narrate, uplinkLabel } from "../src/narrate";
 import { event, site, uplink } from "./fixtures";
 
 const id = translator("id");
@@ -19,6 +19,16 @@ describe("in plain words", () => {
     [{ kind: "health", uplink: "xl", old: "unknown", new: "up" }, "XL bekerja", "XL works"],
     [{ kind: "health", uplink: "xl", old: "down", new: "up" }, "XL kembali baik", "XL is up again"],
     [{ kind: "started" }, "Jaga mulai berjalan", "Jaga started"],
+    [{ kind: "target", uplink: null, new: "silent", evidence: { target: "dns" } }, "sasaran uji dns diam di semua uplink", "target dns is silent on every uplink"],
+    [{ kind: "target", uplink: null, new: "answering", evidence: { target: "dns" } }, "sasaran uji dns menjawab lagi", "target dns answers again"],
+    [{ kind: "check", new: "failing", evidence: { target: "sirekap" } }, "sirekap tidak dapat dipakai lewat XL", "sirekap cannot be used through XL"],
+    [{ kind: "check", new: "working", evidence: { target: "sirekap" } }, "sirekap dapat dipakai lagi lewat XL", "sirekap can be used through XL again"],
+    [{ kind: "busy", new: "busy" }, "XL penuh oleh lalu lintas lokasi sendiri", "XL is filled by the site's own traffic"],
+    [{ kind: "busy", new: "free" }, "XL tidak penuh lagi", "XL is no longer filled"],
+    [{ kind: "thrift", new: "normal" }, "XL diuji seperti biasa", "XL is probed as usual"],
+    [{ kind: "thrift", new: "last-drops" }, "XL diuji seperdua puluh dari biasanya", "XL is probed a twentieth as often as usual"],
+    [{ kind: "thrift", new: "none" }, "XL: tingkat pengujian none", "XL: probing level none"],
+    [{ kind: "gap", new: null }, "tersambung lagi lewat XL", "is connected again through XL"],
     [{ kind: "powercut" }, "powercut", "powercut"],
   ])("%o", (change, indonesian, english) => {
     expect(narrate(event(change), site(), id).sentence).toBe(indonesian);
@@ -63,6 +73,26 @@ describe("a list of events", () => {
     ]);
   });
 
+  it("does not join checks of different targets or uplinks", () => {
+    const names = ["a", "b", "c"];
+    const known = new Map(names.map((name) => [name, site({ site: name })]));
+    const failing = { kind: "check", old: "working", new: "failing" };
+    const groups = groupEvents(
+      [
+        event({ ...failing, site: "a", evidence: { target: "sirekap" } }),
+        event({ ...failing, site: "b", evidence: { target: "web" } }),
+        event({ ...failing, site: "c", uplink: "telkomsel", evidence: { target: "sirekap" } }),
+        event({ ...failing, site: "b", evidence: { target: "sirekap" } }),
+      ],
+      known,
+    );
+    expect(groups.map((group) => group.events.map((one) => one.site).join(""))).toEqual([
+      "ab",
+      "b",
+      "c",
+    ]);
+  });
+
   it("does not join what lies more than two minutes apart", () => {
     const known = new Map(["a", "b"].map((name) => [name, site({ site: name })]));
     const groups = groupEvents(
@@ -71,6 +101,13 @@ describe("a list of events", () => {
     );
     expect(groups).toHaveLength(2);
   });
+});
+
+it("tells for how long a site was cut, and only where a gap's event says so", () => {
+  expect(gapMs(event({ kind: "gap", evidence: { gap_ms: "765" } }))).toBe(765);
+  expect(gapMs(event({ kind: "gap", evidence: {} }))).toBeNull();
+  expect(gapMs(event({ kind: "gap", evidence: { gap_ms: "long" } }))).toBeNull();
+  expect(gapMs(event({ evidence: { gap_ms: "765" } }))).toBeNull();
 });
 
 it("tells why an uplink is down only if its last change was to down", () => {

@@ -88,6 +88,7 @@ class Agent:
             doors=doors,
             recorder=recorder,
             troubles=troubles,
+            changed=self._tell_alive,
         )
         self._probes.last_resort = self._last_resort
         self._routes = Routes(
@@ -292,6 +293,8 @@ class Agent:
     def _moved(self, action: SelectUplink, switched_s: float | None) -> None:
         if action.previous is not None:
             self._presence.reconnect_now(f"moved to {action.uplink}")
+        # Or `systemctl status` names the old uplink until the watchdog's next turn.
+        self._tell_alive()
         told = link(self._decisions.moved(action, switched_s))
         self._recorder.record(
             lambda s: report.decision(s, action, switched_s, told=told)
@@ -305,10 +308,13 @@ class Agent:
         every_s = self._doors.alive_every_s
         while True:
             await asyncio.sleep(RECONCILE_S if every_s is None else every_s / 2)
-            try:
-                self._doors.alive(self._headline())
-            except NotifyError as error:
-                # Systemd kills us if this lasts; dying of one full socket is worse.
-                self._troubles.tell("service manager", str(error))
-            else:
-                self._troubles.over("service manager")
+            self._tell_alive()
+
+    def _tell_alive(self) -> None:
+        try:
+            self._doors.alive(self._headline())
+        except NotifyError as error:
+            # Systemd kills us if this lasts; dying of one full socket is worse.
+            self._troubles.tell("service manager", str(error))
+        else:
+            self._troubles.over("service manager")

@@ -13,6 +13,8 @@ from jaga_agent.ports import Will
 from jaga_agent.wire import messages as wire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jaga_agent.config import Config
     from jaga_agent.runtime.doors import Doors
     from jaga_agent.runtime.recorder import Recorder
@@ -33,7 +35,9 @@ class Presence:
         doors: Doors,
         recorder: Recorder,
         troubles: Troubles,
+        changed: Callable[[], None],
     ) -> None:
+        """Call `changed` each time the connection came or went."""
         self._config = config
         self._config_hash = config_hash
         self._version = version
@@ -41,6 +45,7 @@ class Presence:
         self._spool = doors.spool
         self._recorder = recorder
         self._troubles = troubles
+        self._changed = changed
         self._connection = 0
         self._reason: str | None = "starting"
         self._since = self._clock.now()
@@ -99,9 +104,12 @@ class Presence:
         self._troubles.tell("broker", f"the broker rejected record {token}: {reason}")
 
     def _now(self, *, connected: bool, reason: str | None) -> None:
-        if connected != self.is_connected:
+        is_new = connected != self.is_connected
+        if is_new:
             self._since = self._clock.now()
         self.is_connected, self._reason = connected, reason
+        if is_new:
+            self._changed()
 
     def _will(self) -> Will:
         """Return the will of the next connection: it names the birth it ends."""

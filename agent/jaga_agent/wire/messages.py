@@ -12,7 +12,7 @@ Units are in the names: `_us` microseconds, `_ms` milliseconds, `_permille` 0…
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -30,6 +30,25 @@ Permille = Annotated[int, msgspec.Meta(ge=0, le=1000)]
 BootId = Annotated[bytes, msgspec.Meta(min_length=BOOT_BYTES, max_length=BOOT_BYTES)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=512)]
+
+
+EVENT_KINDS: Final = {
+    "started": (),
+    "stopped": (),
+    "health": ("unknown", "up", "degraded", "down"),
+    "decision": (),
+    "target": ("silent", "answering"),
+    "check": ("failing", "working"),
+    "busy": ("free", "busy"),
+    "thrift": ("normal", "thrift", "sparing", "last-drops"),
+    "gap": (),
+}
+"""The kinds of events, and the words that their `old` and `new` take.
+
+Of a decision those are uplinks. check: the real thing began to fail through an uplink, or
+works; busy: the site's own traffic fills an uplink; thrift: the governor measures an
+uplink less, or as usual; gap: the first packet after a move came in. Append-only.
+"""
 
 
 class HealthCode(IntEnum):
@@ -111,11 +130,12 @@ class Event(_Record, frozen=True, array_like=True):
     wall_ms: Natural
     clock_age_s: ClockAge
     kind: Name
-    """started | stopped | health | decision | target"""
+    """One of `EVENT_KINDS`; a receiver keeps kinds it does not know."""
     rule: Name | None
     """Of a decision: first | failover | switchover | failback."""
     uplink: Name | None
     old: Name | None
+    """Before: in the words of `EVENT_KINDS`, or the uplink that carried."""
     new: Name | None
     reason: Text
     detected_ms: Natural | None = None
@@ -123,6 +143,9 @@ class Event(_Record, frozen=True, array_like=True):
     switched_ms: Natural | None = None
     """Of a decision: from the decision until the kernel had the new route."""
     evidence: Annotated[dict[str, Text], msgspec.Meta(max_length=32)] = {}
+    """Of a decision, each candidate's name: what was held of it. `target`: which one a
+    target's or check's event is about. `gap_ms`: the time the site was cut. `id`, `hash`:
+    the entry in the agent's decision chain, and the first 16 characters of its hash."""
 
 
 class UplinkIdentity(_Record, frozen=True, array_like=True):

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import type { EventView } from "../api";
 import { formatInstant, formatLatency, formatNumber } from "../format";
-import { groupEvents, narrate, eventKey, type EventGroup } from "../narrate";
+import { gapMs, groupEvents, narrate, eventKey, type EventGroup } from "../narrate";
 import { events, language, serverNow, sites, words } from "../store";
 import { Link } from "./link";
 
@@ -17,8 +17,18 @@ export function Latencies({ event }: { event: EventView }) {
   if (event.switched_ms !== null) {
     parts.push(t("event.switched", { latency: formatLatency(event.switched_ms, language.value) }));
   }
+  const cut = gapMs(event);
+  if (cut !== null) {
+    parts.push(t("event.cut", { latency: formatLatency(cut, language.value) }));
+  }
   if (parts.length === 0) return null;
   return <span class="latencies">{parts.join(", ")}</span>;
+}
+
+/** The agent's own sentence. A gap's only repeats the time that `Latencies` shows. */
+export function Why({ event }: { event: EventView }) {
+  if (!event.reason || gapMs(event) !== null) return null;
+  return <span class="reason">{event.reason}</span>;
 }
 
 function When({ at }: { at: number }) {
@@ -38,7 +48,7 @@ function One({ event }: { event: EventView }) {
       <When at={event.at_ms} />
       <p>
         <Link to={{ site: event.site }}>{site?.name ?? event.site}</Link> {sentence}
-        {event.reason && <span class="reason">{event.reason}</span>}
+        <Why event={event} />
         <Latencies event={event} />
       </p>
     </li>

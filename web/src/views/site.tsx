@@ -15,7 +15,7 @@ import { isKey } from "../i18n";
 import { eventKey, healthReason, mergeEvents, narrate, uplinkLabel } from "../narrate";
 import { events, language, serverNow, sites, words } from "../store";
 import { ActiveName } from "./chip";
-import { Latencies } from "./feed";
+import { Latencies, Why } from "./feed";
 import { Link } from "./link";
 import { DistrictMap } from "./map";
 import { ConditionBadge, HealthMark } from "./marks";
@@ -210,7 +210,7 @@ function History({ site, history }: { site: SiteView; history: readonly EventVie
               <div>
                 <strong class="sentence">{sentence}</strong>
                 <Latencies event={event} />
-                {event.reason && <span class="reason">{event.reason}</span>}
+                <Why event={event} />
                 {evidence.length > 0 && (
                   <details>
                     <summary>{t("site.evidence")}</summary>
