@@ -1,13 +1,17 @@
 """Sampling in virtual time, on the real driver and core: what is told, and when."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from jaga_agent.adapters.fakes import FakeClock, FakeDevices, FakeFlowCounters
-from jaga_agent.core.events import FlowsSeen, TrafficSeen
-from jaga_agent.core.model import Policy, TargetName, Uplink, UplinkName
+from jaga_agent.core.actions import SendProbe
+from jaga_agent.core.events import FlowsSeen, LinkSeen, ProbeAnswered, TrafficSeen
+from jaga_agent.core.model import Health, Policy, TargetName, Uplink, UplinkName
 from jaga_agent.core.routes import Link
 from jaga_agent.errors import DevicesError, FlowCountersError
 from jaga_agent.ports import Flows
@@ -19,6 +23,8 @@ from support.virtual_time import run
 FIRST, SECOND = UplinkName("first"), UplinkName("second")
 DEVICES = {FIRST: "wan0", SECOND: "wan1"}
 POLICY = Policy((Uplink(FIRST, 1), Uplink(SECOND, 2)), (TargetName("a"),))
+EVEN = replace(POLICY, probe_interval_s=1.0123)
+"""Probed at the same times, whatever the rates are."""
 
 
 def link(device, **changes):
@@ -39,7 +45,7 @@ class Counting:
 
 
 class Desk:
-    def __init__(self):
+    def __init__(self, policy=POLICY, answers_within_s=None):
         loop = asyncio.get_running_loop()
         self.clock = FakeClock(source=loop.time)
         self.devices = FakeDevices("wan0", "wan1")
@@ -50,12 +56,14 @@ class Desk:
         self.links = {"wan0": link("wan0"), "wan1": link("wan1")}
         self.troubles = Troubles()
         driver = Driver(
-            POLICY,
+            policy,
             clock=self.clock,
             journal=self,
             troubles=self.troubles,
-            carry_out=lambda action: None,
+            carry_out=self.carry_out,
         )
+        self.driver, self.answers_within_s = driver, answers_within_s
+        self.states, self.silent = {}, False
         driver.begin(FIRST)
         self.sampling = Sampling(
             DEVICES,
@@ -74,6 +82,17 @@ class Desk:
     def record(self, before, event, now, actions):
         """As the driver's journal: it hears of every event."""
         self.told.append((now, event))
+        self.states[now, event] = self.driver.state
+
+    def carry_out(self, action):
+        if isinstance(action, SendProbe) and self.answers_within_s is not None:
+            asyncio.get_running_loop().call_later(
+                self.answers_within_s, self.answer, action.probe_id
+            )
+
+    def answer(self, probe_id):
+        if not self.silent:
+            self.driver.feed(ProbeAnswered(probe_id, self.answers_within_s))
 
     def of(self, kind, name=FIRST):
         return [e for _, e in self.told if isinstance(e, kind) and e.uplink == name]
@@ -84,9 +103,9 @@ class Desk:
             await self.task
 
 
-def at_the_desk(story):
+def at_the_desk(story, **how):
     async def main():
-        desk = Desk()
+        desk = Desk(**how)
         try:
             await story(desk)
         finally:
@@ -206,7 +225,7 @@ def test_a_carrier_that_is_not_as_known_asks_for_one_look(now, known, look):
         await asyncio.sleep(2)
         # Once, even if the look shows the same: netlink has the last word.
         assert len(desk.looks) == (1 if look else 0)
-        assert all(at - began <= 0.2 for at in desk.looks)
+        assert all(at - began <= 0.2 + 1e-9 for at in desk.looks)
 
     at_the_desk(story)
 
@@ -239,5 +258,99 @@ def test_what_cannot_be_read_is_a_trouble_until_it_can():
         desk.reads.port, desk.flow_reads.port = desk.devices, desk.flows
         await asyncio.sleep(1)
         assert desk.troubles.all() == []
+
+    at_the_desk(story)
+
+
+def judged_by(state):
+    """Return what the core judges an uplink by, less its rates."""
+    of = state.of(FIRST)
+    traffic = of.traffic
+    return (
+        (of.health, of.race, of.heard_at, of.answered_at, of.silent_since, of.gaps),
+        (traffic.rx_packets, traffic.tx_packets, traffic.rx_bytes, traffic.tx_bytes),
+        (traffic.unanswered_since, traffic.unanswered_packets),
+        (state.active, state.cut),
+    )
+
+
+def told_of(packets, *, every_sample):
+    """Play a phone's packets, (received, sent) in each 50 ms; return the desk."""
+    desks = []
+
+    async def story(desk):
+        desks.append(desk)
+        if every_sample:
+            desk.sampling._may_hold = lambda name, now: False
+        for name in DEVICES:
+            desk.driver.feed(LinkSeen(name, present=True, carrier=True, routed=True))
+        desk.devices.carry("wan0", rx=1, tx=1)
+        await asyncio.sleep(3.01)
+        assert desk.driver.state.of(FIRST).health is Health.UP
+        for rx, tx in packets:
+            desk.silent = rx == 0 and tx > 1
+            desk.devices.carry("wan0", rx=rx, tx=tx)
+            await asyncio.sleep(0.05)
+
+    at_the_desk(story, policy=EVEN, answers_within_s=0.0123)
+    return desks[0]
+
+
+FLOW = st.tuples(st.integers(0, 3), st.integers(0, 3))
+PLAYS = st.lists(st.tuples(FLOW, st.integers(1, 9)), min_size=5, max_size=40)
+
+
+@hypothesis.given(PLAYS)
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.example([((2, 2), 60), ((0, 3), 20), ((2, 2), 60)])
+@hypothesis.example([((1, 1), 30), ((0, 0), 9), ((0, 1), 9), ((1, 0), 30)])
+def test_what_is_held_back_changes_nothing_that_is_judged(plays):
+    packets = [flow for flow, times in plays for _ in range(times)]
+    whole, held = (told_of(packets, every_sample=e) for e in (True, False))
+    instants = [now for now, _ in held.told]
+    assert instants == sorted(instants)
+    assert set(held.told) <= set(whole.told)
+    assert {step for step in whole.told if not isinstance(step[1], TrafficSeen)} == {
+        step for step in held.told if not isinstance(step[1], TrafficSeen)
+    }
+    for step in held.told:
+        assert judged_by(held.states[step]) == judged_by(whole.states[step])
+
+
+def test_a_calm_flow_is_told_five_times_a_second():
+    desk = told_of([(2, 2)] * 200, every_sample=False)
+    began = desk.clock.now() - 9
+    flowing = [
+        now for now, e in desk.told if isinstance(e, TrafficSeen) and now > began
+    ]
+    # And once ahead of each probe's answer and each tick.
+    other = [
+        now for now, e in desk.told if not isinstance(e, TrafficSeen) and now > began
+    ]
+    assert 5 * 9 - 1 <= len(flowing) <= 5 * 9 + len(other) + 1
+    assert len(other) < 50
+
+
+def test_the_first_silent_sample_is_told_at_once():
+    desk = told_of([(2, 2)] * 43 + [(0, 2)] * 10, every_sample=False)
+    began = desk.clock.now() - 10 * 0.05
+    traffic = desk.driver.state.of(FIRST).traffic
+    ended = next(t for t, e in desk.told if getattr(e, "tx_packets", 0) == 1 + 44 * 2)
+    assert traffic.unanswered_since == ended
+    assert began <= ended <= began + 0.05 + 1e-9
+    assert desk.driver.state.of(FIRST).health is Health.DOWN
+
+
+def test_a_fault_in_a_turn_ends_the_agent():
+    async def story(desk):
+        await asyncio.sleep(1)
+
+        def fail():
+            raise ZeroDivisionError
+
+        desk.reads.port = SimpleNamespace(read=fail)
+        with pytest.raises(ZeroDivisionError):
+            await desk.task
+        desk.task = asyncio.get_running_loop().create_task(asyncio.sleep(60))
 
     at_the_desk(story)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 _TOTALS: Final = "/proc/net/dev"
 _CLASS: Final = "/sys/class/net"
-_READ_BYTES: Final = 65536
-"""Of /proc/net/dev at once: some 500 devices."""
+_READ_BYTES: Final = 8192
+"""Of /proc/net/dev at once. The kernel gives a page at most (33 devices of 4 KiB), at
+whatever size (fs/seq_file.c): more is read only where a device is still missing."""
 
 
 class SysDevices:
@@ -50,11 +51,15 @@ class SysDevices:
         """
         # The carrier first: what is put under an index then never belongs to the
         # device that had the name before.
-        carriers = [(name, file.read()) for name, file in self._files.items()]
-        totals = self._read_totals()
+        carriers = {}
+        for device, file in self._files.items():
+            carrier = file.read()
+            if carrier is not None:
+                carriers[device] = carrier
+        totals = self._read_totals(len(carriers))
         seen = {}
-        for device, carrier in carriers:
-            if carrier is not None and device in totals:
+        for device, carrier in carriers.items():
+            if device in totals:
                 seen[device] = self._device(device, carrier, totals[device])
         return seen
 
@@ -81,18 +86,24 @@ class SysDevices:
             file.close()
         os.close(self._totals)
 
-    def _read_totals(self) -> dict[str, bytes]:
-        try:
-            text = os.pread(self._totals, _READ_BYTES, 0)
-        except OSError as error:
-            msg = f"{_TOTALS}: {error.strerror}"
-            raise DevicesError(msg) from error
-        found = {}
-        for line in text.split(b"\n"):
-            name, _, numbers = line.partition(b":")
-            device = self._wanted.get(name.strip())
-            if device is not None:
-                found[device] = numbers
+    def _read_totals(self, count: int) -> dict[str, bytes]:
+        """Return the numbers of `count` devices, of fewer only if there are no more."""
+        found: dict[str, bytes] = {}
+        at = 0
+        while len(found) < count:
+            try:
+                text = os.pread(self._totals, _READ_BYTES, at)
+            except OSError as error:
+                msg = f"{_TOTALS}: {error.strerror}"
+                raise DevicesError(msg) from error
+            if not text:
+                break
+            at += len(text)
+            for line in text.split(b"\n"):
+                name, _, numbers = line.partition(b":")
+                device = self._wanted.get(name.strip())
+                if device is not None:
+                    found[device] = numbers
         return found
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jaga_agent.adapters.journal import Journal
     from jaga_agent.core.actions import Action
     from jaga_agent.core.events import Event
-    from jaga_agent.core.model import Policy, UplinkName
+    from jaga_agent.core.model import Instant, Policy, UplinkName
     from jaga_agent.ports import Clock
     from jaga_agent.runtime.troubles import Troubles
 
@@ -54,14 +54,22 @@ class Driver:
         """What the timer is set for."""
         self._stopping = False
         self.state = State.initial(policy)
+        self.before: Callable[[], None] = lambda: None
+        """Called ahead of each event of this moment: whoever holds evidence back feeds
+        it now, so that nothing is judged without it."""
 
     def begin(self, adopted: UplinkName | None) -> None:
         """Start from what carries the site already; None: nothing does."""
         self.state = State.initial(self._policy, adopted)
 
-    def feed(self, event: Event) -> None:
-        """Hand one event to the core and have done what it asks."""
-        now = self._clock.now()
+    def feed(self, event: Event, at: Instant | None = None) -> None:
+        """Hand one event to the core and have done what it asks.
+
+        `at`: when it was seen, if not now; not before the last event fed.
+        """
+        if at is None:
+            self.before()
+        now = self._clock.now() if at is None else at
         before = self.state
         self.state, actions = step(before, event, now)
         if self._journal is not None and (self.state is not before or actions):
