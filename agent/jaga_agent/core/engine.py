@@ -161,7 +161,7 @@ def _answered(turn: Turn, event: ProbeAnswered) -> None:
     race.remember_gap(turn, index, probe.sent_at, rtt_s)
     turn.target_answers(probe.target)
     race.refute(turn, index)
-    race.judge_answer(turn, index)
+    race.judge_answer(turn, index, rtt_s)
 
 
 def _refused(turn: Turn, event: ProbeRefused) -> None:

@@ -8,9 +8,11 @@ refute it (bufferbloat).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jaga_agent.core import checks, pace
+from jaga_agent.core.estimate import RoundTrip
 from jaga_agent.core.memory import SHORTEST_S
 from jaga_agent.core.model import Health, Instant, TargetName
 from jaga_agent.core.passive import EMPTY_MORE_S
@@ -301,7 +303,7 @@ def _busy(turn: Turn, per: UplinkState) -> Reason:
     )
 
 
-def judge_answer(turn: Turn, index: int) -> None:
+def judge_answer(turn: Turn, index: int, rtt_s: float) -> None:
     """Judge an uplink's health after an answer: recovery, brownout, or back to clean."""
     per = turn.per[index]
     limit_s = turn.policy.rtt_degraded_s
@@ -320,7 +322,18 @@ def judge_answer(turn: Turn, index: int) -> None:
         lossy = per.reason.code == "loss.high"
         clean = per.loss.cleared if lossy else srtt_s < limit_s / 2
         if clean:
+            _time_anew(turn, index, rtt_s)
             turn.set_health(index, Health.UP, because("clean", rtt_ms=srtt_s * 1000))
+
+
+def _time_anew(turn: Turn, index: int, rtt_s: float) -> None:
+    """Forget a brownout's round trips: its timeouts would hide the next silence.
+
+    RFC 6298 needs some twenty samples to lower a variation that one jump has raised.
+    """
+    fresh = RoundTrip().after(rtt_s)
+    paths = tuple(replace(path, round_trip=fresh) for path in turn.per[index].paths)
+    turn.change(index, overall=fresh, paths=paths)
 
 
 def _judge_recovery(turn: Turn, index: int, *, slow: bool) -> None:
