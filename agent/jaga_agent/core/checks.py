@@ -47,7 +47,7 @@ PLAIN = frozenset(
 def deadlines(state: State) -> Iterator[Instant]:
     """Yield when checks are due, or given up."""
     for per in state.per:
-        if per.linked:
+        if _asks(per):
             for check in per.checks:
                 if check.check_id is not None and check.sent_at is not None:
                     yield Instant(check.sent_at + GIVEN_UP_S)
@@ -55,10 +55,15 @@ def deadlines(state: State) -> Iterator[Instant]:
                     yield check.due_at
 
 
+def _asks(per: UplinkState) -> bool:
+    """Whether an uplink can answer for itself: one that is silent has been judged."""
+    return per.linked and (per.health in USABLE or bool(per.faults))
+
+
 def send_due(turn: Turn) -> None:
     """Plan and send the checks of every uplink that can answer for itself."""
     for index, per in enumerate(turn.per):
-        if not per.linked or (per.health not in USABLE and not per.faults):
+        if not _asks(per):
             continue
         for at, check in enumerate(per.checks):
             if check.check_id is not None:
@@ -223,11 +228,7 @@ def _witness(turn: Turn, suspect: int, at: int | None = None) -> int | None:
 def _judge(turn: Turn, at: int) -> None:
     """Blame uplinks on which it fails while it works by others, or the target."""
     check = turn.policy.checks[at]
-    asked = [
-        i
-        for i, per in enumerate(turn.per)
-        if per.linked and (per.health in USABLE or per.faults)
-    ]
+    asked = [i for i, per in enumerate(turn.per) if _asks(per)]
     failing = [i for i in asked if _surely_fails(turn.per[i].checks[at])]
     for index in failing:
         suspect = turn.per[index].checks[at]

@@ -233,6 +233,7 @@ def settle(turn: Turn, index: int) -> None:
     came_in = (per.traffic.rx_packets or 0) - (race.rx_packets or 0)
     if race.rx_packets is not None and came_in >= turn.policy.busy_packets:
         refute(turn, index)
+        turn.change(index, silent_since=None, heard_at=turn.now)
         if per.traffic.fills_queue(turn.now):
             turn.set_busy(index, _busy(turn, per))
         return

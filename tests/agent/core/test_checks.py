@@ -98,6 +98,20 @@ def test_the_last_uplink_that_answers_is_used_though_its_check_fails():
     assert site.state.of(TELKOMSEL).health is Health.DEGRADED
 
 
+def test_a_silent_uplink_is_not_checked_and_keeps_nobody_awake():
+    """World asserts that no deadline is met twice."""
+    site = World(policy(checks=(SIREKAP, NAMES)), traffic_per_s=0)
+    site.change(60, TELKOMSEL, silent=True)
+    site.run(100)
+    asked, events = site.checks_sent[TELKOMSEL], site.events
+    site.run(100 + 2 * 3600)
+    assert site.checks_sent[TELKOMSEL] == asked
+    assert site.events - events < 40_000
+    site.change(7400, TELKOMSEL, silent=False)
+    site.run(7500)
+    assert site.checks_sent[TELKOMSEL] > asked
+
+
 def test_resets_that_mean_nothing_cost_few_checks():
     """A site whose applications are reset all day: checks pass, and grow rarer."""
     site = World(policy(checks=(SIREKAP,)), traffic_per_s=0)
