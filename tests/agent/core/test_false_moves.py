@@ -126,11 +126,12 @@ def test_a_blackhole_during_an_upload_is_left_long_before_a_phone_leaves(link):
 
 
 @pytest.mark.parametrize("link", ["lte_stationary", "fibre", "starlink"])
-def test_a_blackhole_of_an_unused_site_is_left_within_fifteen_seconds(link):
+def test_a_blackhole_of_an_unused_site_is_left_by_the_next_heartbeat(link):
+    """And after the gaps that the link is known for, at most 3.5 s."""
     found = [trials.fault(link, "blackhole, idle", seed) for seed in range(1, 5)]
     delays = [f.left_after_s for f in found if f is not None]
     assert delays
-    assert all(delay is not None and delay < 15.0 for delay in delays), delays
+    assert all(delay is not None and delay < 17.5 for delay in delays), delays
 
 
 def test_the_world_repeats_itself():
