@@ -104,12 +104,13 @@ def factors(at: Level) -> tuple[float, float | None]:
     return _FACTORS[at]
 
 
-_FACTORS: Final[dict[Level, tuple[float, float | None]]] = {
-    Level.NORMAL: (1.0, 1.0),
-    Level.THRIFT: (2.0, 2.0),
-    Level.SPARING: (4.0, 4.0),
-    Level.LAST_DROPS: (20.0, None),
-}
+_FACTORS: Final[tuple[tuple[float, float | None], ...]] = (
+    (1.0, 1.0),
+    (2.0, 2.0),
+    (4.0, 4.0),
+    (20.0, None),
+)
+"""By level."""
 
 
 def probe_interval_s(bytes_per_probe: int, allowance_bytes_day: int) -> float:

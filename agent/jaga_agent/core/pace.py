@@ -44,10 +44,10 @@ def due(
 def _interval_s(
     policy: Policy, per: Sequence[UplinkState], index: int, active: int | None
 ) -> float:
-    if not any(other.health in USABLE for other in per):
-        return policy.stranded_interval_s
     if per[index].health in USABLE:
         return _usable_interval_s(policy, per, index, active)
+    if not any(other.health in USABLE for other in per):
+        return policy.stranded_interval_s
     return _silent_interval_s(policy, per[index])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from jaga_agent.core.estimate import Damping, LossTest, RoundTrip
 from jaga_agent.core.governor import Level
@@ -10,6 +12,9 @@ from jaga_agent.core.memory import Silences
 from jaga_agent.core.model import Health, Instant, Policy, TargetName, UplinkName
 from jaga_agent.core.passive import Flows, Traffic
 from jaga_agent.core.reason import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +173,29 @@ class State:
         return cls(policy, tuple(blank for _ in policy.uplinks), active)
 
     def index(self, name: UplinkName) -> int:
-        """Return the uplink's place; raises StopIteration for a name never given."""
-        return next(i for i, u in enumerate(self.policy.uplinks) if u.name == name)
+        """Return the uplink's place; raises LookupError for a name never given."""
+        # A dozen times in a step: a loop costs a third of a generator.
+        for index, uplink in enumerate(self.policy.uplinks):
+            if uplink.name == name:
+                return index
+        raise LookupError(name)
 
     def of(self, name: UplinkName) -> UplinkState:
         """Return what is known of one uplink."""
         return self.per[self.index(name)]
 
 
-USABLE = frozenset({Health.UP, Health.DEGRADED})
+USABLE = (Health.UP, Health.DEGRADED)
+"""A tuple: it is searched by identity, where a set calls Enum's `__hash__`, in Python."""
+
+_FIELDS = tuple(each.name for each in fields(UplinkState))
+_VALUES = attrgetter(*_FIELDS)
+_PLACES = {name: place for place, name in enumerate(_FIELDS)}
+
+
+def changed(per: UplinkState, changes: Mapping[str, Any]) -> UplinkState:
+    """Return what `dataclasses.replace` does, in half the time; raises KeyError."""
+    values = list(_VALUES(per))
+    for name, value in changes.items():
+        values[_PLACES[name]] = value
+    return UplinkState(*values)

@@ -19,7 +19,15 @@ from jaga_agent.core.actions import (
 from jaga_agent.core.estimate import LossTest, RoundTrip
 from jaga_agent.core.model import Health, Instant, TargetName, UplinkName
 from jaga_agent.core.reason import Reason, because
-from jaga_agent.core.state import USABLE, Cut, Path, Probe, State, UplinkState
+from jaga_agent.core.state import (
+    USABLE,
+    Cut,
+    Path,
+    Probe,
+    State,
+    UplinkState,
+    changed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +80,7 @@ class Turn:
 
     def change(self, index: int, **changes: Any) -> None:
         """Replace fields of one uplink's state."""
-        self.per[index] = replace(self.per[index], **changes)
+        self.per[index] = changed(self.per[index], changes)
 
     def set_health(self, index: int, new: Health, reason: Reason) -> None:
         """Change an uplink's health: the one door, which also reports it."""
