@@ -34,8 +34,21 @@ FAILING_DAY = {"lte_cell_edge": CELL_EDGE}
 FAILING_HOURS = FAILING_DAY
 
 
-def links(failing):
-    return [pytest.param(n, marks=failing.get(n, ())) for n in trials.LINKS]
+BUSY = set(trials.LINKS) - {"fibre", "starlink"}
+"""Links of which two hours take more than about two seconds of work."""
+
+
+def links(failing, slow=()):
+    return [
+        pytest.param(
+            n,
+            marks=[
+                *([failing[n]] if n in failing else []),
+                *([pytest.mark.slow] if n in slow else []),
+            ],
+        )
+        for n in trials.LINKS
+    ]
 
 
 def needless(world):
@@ -53,7 +66,7 @@ def same_everywhere(model, hours, seed=1):
     }
 
 
-@pytest.mark.parametrize("link", links(FAILING_HOURS))
+@pytest.mark.parametrize("link", links(FAILING_HOURS, BUSY))
 def test_two_recorded_hours_see_at_most_two_needless_moves(link):
     """An uplink's first gap is one, its first of a satellite's length another."""
     world = trials.day(trials.recorded_behaviours(link, 2), hours=2)
@@ -98,6 +111,7 @@ def test_flapping_every_five_seconds_moves_at_most_three_times():
     assert 1 <= len(world.moves()) - 1 <= 3, world.moves()
 
 
+@pytest.mark.slow
 def test_an_upload_that_fills_the_modems_queue_moves_nothing():
     """Round trips of two seconds and 5 % loss, all of the site's own making."""
     deep = replace(QUIET, up_bytes_per_s=60_000.0, queue_s=2.0)
@@ -112,6 +126,7 @@ def test_an_upload_that_fills_the_modems_queue_moves_nothing():
     assert world.judged_moves() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "link", [n for n in trials.LINKS if n not in {"vsat_geo", "congested_evening"}]
 )
