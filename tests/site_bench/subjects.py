@@ -280,6 +280,8 @@ class Jaga(Subject):
     settings: ClassVar[str] = ""
     """Lines for `[decide]`, from the command line."""
     hold_down: ClassVar[str] = "hold_down_s = 1\nhold_down_cap_s = 2\n"
+    check: ClassVar[str] = ""
+    """Lines for the check of Sirekap itself."""
 
     @property
     def home(self) -> Path:
@@ -298,7 +300,9 @@ class Jaga(Subject):
         self.home.mkdir(exist_ok=True)
         config = self.home / "agent.toml"
         decide = self.hold_down + self.settings
-        config.write_text(agent_config(self.home, self.lab.ca, self.names, decide))
+        config.write_text(
+            agent_config(self.home, self.lab.ca, self.names, decide, self.check)
+        )
         with (self.home / "agent.log").open("ab") as log:
             self.process = self.lab.pi.popen(
                 [str(BIN / "jaga-agent"), "run", "--config", str(config)],
@@ -381,8 +385,10 @@ def targets() -> dict[str, str]:
     }
 
 
-def agent_config(home: Path, ca: Path, names: Path | None, decide: str) -> str:
-    """Return the agent's configuration: its defaults, and `decide`'s lines.
+def agent_config(
+    home: Path, ca: Path, names: Path | None, decide: str, check: str = ""
+) -> str:
+    """Return the agent's configuration: its defaults, `decide`'s and `check`'s lines.
 
     Sirekap itself is checked if this agent can; `names` is the directory of the LAN's
     resolver, if there is one for it to keep.
@@ -398,7 +404,7 @@ def agent_config(home: Path, ca: Path, names: Path | None, decide: str) -> str:
     if "ca" in config_module.Target.__struct_fields__:
         probed += (
             f'[[target]]\nname = "{SIREKAP}"\nurl = "https://{topology.SIREKAP_NAME}/"\n'
-            f'role = "app"\nca = "{ca}"\n\n'
+            f'role = "app"\nca = "{ca}"\n{check}\n'
         )
     lan = state = ""
     if names is not None:
