@@ -279,8 +279,9 @@ def _linger_until(
         return Instant(0.0)
     per = turn.per[index]
     access = turn.policy.uplinks[index].access
-    known = per.wakes if per.silent_asleep else per.gaps
-    tolerance_s = known.tolerance_s(turn.now, access)
+    tolerance_s = per.gaps.tolerance_s(turn.now, access)
+    if per.silent_asleep:
+        tolerance_s = max(tolerance_s, per.wakes.tolerance_s(turn.now, access))
     return Instant(silent_since + tolerance_s)
 
 
