@@ -1,0 +1,3 @@
+"""The agent of a polling site. Its version is the project's."""
+
+__version__ = "0.1.0"

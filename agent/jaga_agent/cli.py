@@ -10,10 +10,10 @@ import argparse
 import json
 import signal
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jaga_agent import __version__
 from jaga_agent.errors import ChainError, ConfigError, JagaError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Guards a polling site: keeps it on an uplink that works.",
     )
     parser.add_argument(
-        "--version", action="version", version=f"jaga-agent {version('jaga')}"
+        "--version", action="version", version=f"jaga-agent {__version__}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -11,12 +11,11 @@ import logging
 import signal
 import sys
 from contextlib import AsyncExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jaga_agent import __version__, quota
 from jaga_agent import config as config_module
-from jaga_agent import quota
 from jaga_agent.adapters.chain import Chain
 from jaga_agent.adapters.checks import UplinkChecker
 from jaga_agent.adapters.clock import BoottimeClock
@@ -119,7 +118,7 @@ async def _run(config: Config, config_hash: str) -> None:
         agent = Agent(
             config,
             config_hash=config_hash,
-            version=version("jaga"),
+            version=__version__,
             doors=Doors(
                 clock=clock,
                 host=PsutilHost(clock, directory),

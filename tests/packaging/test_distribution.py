@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 
+from jaga_agent import __version__
 from support.places import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -63,7 +64,7 @@ def test_the_wheel_has_both_packages_whole(wheel):
 
 @pytest.mark.slow
 def test_the_wheel_has_nothing_else(wheel):
-    info = f"jaga-{PROJECT['version']}.dist-info"
+    info = f"jaga-{__version__}.dist-info"
     assert {name.split("/")[0] for name in wheel.namelist()} == {
         "jaga_agent",
         "jaga_server",

@@ -6,10 +6,8 @@ lay idle since the last failover is one more thing that may have broken.
 
 from __future__ import annotations
 
-from pyroute2 import AsyncConntrack
-from pyroute2.netlink.exceptions import NetlinkError as KernelRefusal
-
 from jaga_agent.errors import NetlinkError
+from jaga_agent.pyroute2_door import AsyncConntrack, KernelRefusal
 
 
 class NetlinkConntrack:

@@ -14,11 +14,6 @@ from contextlib import aclosing
 from ipaddress import IPv4Interface
 from typing import TYPE_CHECKING, Any, Self
 
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink import rtnl
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
-from pyroute2.netlink.exceptions import NetlinkError as KernelRefusal
-
 from jaga_agent.core.routes import (
     PRIORITIES,
     ROUTE_PROTOCOL,
@@ -35,6 +30,12 @@ from jaga_agent.core.routes import (
 )
 from jaga_agent.errors import NetlinkError
 from jaga_agent.ports import KernelEvent, KernelView
+from jaga_agent.pyroute2_door import (
+    AsyncIPRoute,
+    KernelRefusal,
+    NetlinkDumpInterrupted,
+    rtnl,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping
