@@ -74,10 +74,27 @@ def test_two_recorded_hours_see_at_most_two_needless_moves(link):
     assert len(needless(world)) <= 2, needless(world)
 
 
+OTHERS = set(trials.LINKS) - {"lte_stationary", "starlink", trials.MIXED}
+"""What `make torture` runs besides."""
+
+
+def asked_of(failing, link, seed):
+    return pytest.param(
+        link,
+        seed,
+        marks=[
+            *([failing[link]] if link in failing else []),
+            *([pytest.mark.torture] if link in OTHERS or seed > 1 else []),
+        ],
+    )
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", [1])
-@pytest.mark.parametrize("link", links(FAILING_DAY))
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("link", "seed"),
+    [asked_of(FAILING_DAY, link, seed) for link in trials.LINKS for seed in (1, 2)],
+)
 def test_twelve_hours_see_at_most_two_needless_moves_and_none_lasts(link, seed):
     world = trials.day(trials.link_behaviours(link, seed, 12), seed)
     found = needless(world)
@@ -89,8 +106,8 @@ def test_twelve_hours_see_at_most_two_needless_moves_and_none_lasts(link, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.torture)])
 def test_a_day_of_one_percent_loss_moves_nothing(seed):
     behaviours = same_everywhere(replace(QUIET, loss_ratio=0.01), 24, seed)
     world = trials.day(behaviours, seed, 24)
