@@ -65,12 +65,13 @@ class Sampling:
         self._driver = driver
         self._troubles = troubles
         self._carried = carried
-        """Told each device's totals whenever they changed."""
+        """Told each device's totals, if they changed, whenever the core is."""
         self._links = links
         self._look = look
         self._seen: dict[UplinkName, Device] = {}
         self._told_at: dict[UplinkName, Instant] = {}
-        self._held: dict[UplinkName, tuple[Instant, Counters]] = {}
+        self._told: dict[UplinkName, Device] = {}
+        self._held: dict[UplinkName, tuple[Instant, Device]] = {}
         """Totals not told yet, the oldest first."""
         self._flows: dict[UplinkName, Flows] = {}
         self._waiting: set[UplinkName] = set()
@@ -145,17 +146,16 @@ class Sampling:
             old = self._seen.get(name)
             if new is not old and (old is None or new.counters != old.counters):
                 self._seen[name] = new
-                self._carried(name, new)
                 flows = self._follow(name, old, new, now)
                 if flows:
                     # It stands for those since the last one told.
                     self._held.pop(name, None)
                 if flows and self._may_hold(name, now):
-                    self._held[name] = now, new.counters
+                    self._held[name] = now, new
                 else:
-                    self._tell_traffic(name, new.counters)
+                    self._tell_traffic(name, new)
             elif name in self._waiting:
-                self._tell_traffic(name, new.counters)
+                self._tell_traffic(name, new)
             elif name in self._held and now >= self._held[name][0] + FLOWING_S:
                 self._tell_held()
         self._compare_carriers(found)
@@ -197,12 +197,16 @@ class Sampling:
     def _tell_held(self) -> None:
         while self._held:
             name = next(iter(self._held))
-            at, counters = self._held.pop(name)
-            self._tell_traffic(name, counters, at)
+            at, device = self._held.pop(name)
+            self._tell_traffic(name, device, at)
 
     def _tell_traffic(
-        self, name: UplinkName, of: Counters, at: Instant | None = None
+        self, name: UplinkName, device: Device, at: Instant | None = None
     ) -> None:
+        of = device.counters
+        if self._told.get(name) is not device:
+            self._told[name] = device
+            self._carried(name, device)
         self._told_at[name] = self._clock.now() if at is None else at
         self._driver.feed(
             TrafficSeen(
