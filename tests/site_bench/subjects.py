@@ -319,7 +319,9 @@ class Jaga(Subject):
     def reports(self, what: str, since_s: float) -> bool:
         """Look in its status, and in the journal for what it said since then."""
         if what == "busy":
-            return self._journal_says('"busy":true', since_s)
+            # Said already, and true still, is said.
+            now = any(uplink["busy"] for uplink in self.status()["uplinks"])
+            return now or self._journal_says('"busy":true', since_s)
         name = next((n for n, a in targets().items() if a.endswith(what)), SIREKAP)
         return name in self.status().get("faulty_targets", [])
 
