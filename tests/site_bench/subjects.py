@@ -317,11 +317,11 @@ class Jaga(Subject):
         self._wait_active(RETURN_S)
 
     def reports(self, what: str, since_s: float) -> bool:
-        """Look in its status, and in the journal for what it said since then."""
+        """Look in its status, and in the chain for what it said since then."""
         if what == "busy":
             # Said already, and true still, is said.
             now = any(uplink["busy"] for uplink in self.status()["uplinks"])
-            return now or self._journal_says('"busy":true', since_s)
+            return now or self._decided("busy", since_s)
         name = next((n for n, a in targets().items() if a.endswith(what)), SIREKAP)
         return name in self.status().get("faulty_targets", [])
 
@@ -336,13 +336,14 @@ class Jaga(Subject):
                 answer += more
         return dict(json.loads(answer))
 
-    def _journal_says(self, word: str, since_s: float) -> bool:
-        """Look for it in what was recorded; a file's first line is the whole state."""
-        with (self.home / "journal.jsonl").open(encoding="utf-8") as journal:
-            for line in journal:
-                if word in line and json.loads(line).get("at", 0.0) >= since_s:
-                    return True
-        return False
+    def _decided(self, code: str, since_s: float) -> bool:
+        """Look for it in the decision chain (the journal in RAM is soon rotated)."""
+        lines = (self.home / "decisions.jsonl").read_text(encoding="utf-8").splitlines()
+        entries = (json.loads(line) for line in lines if f'"code":"{code}"' in line)
+        return any(
+            entry["code"] == code and entry["at_ms"] / 1000 >= since_s
+            for entry in entries
+        )
 
     def _wait_active(self, within_s: float, said: str | None = None) -> None:
         deadline_s = boottime_s() + within_s
