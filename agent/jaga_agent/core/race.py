@@ -31,6 +31,9 @@ SWOLLEN_RATIO = 2.0
 """A smoothed round trip this many times the lowest one has a queue in it."""
 SETTLED_RATIO = 1.3
 """A long path's round trip is as it was when it is this near to its lowest."""
+BUSY_S = 0.25
+"""A queue this long is felt: ITU-T G.114 wants 0.15 s each way of a conversation."""
+FREE_S = 0.15
 DRAINED_S = 10.0
 """A queue of the site's own making is empty so long after its traffic."""
 CALM_FACTOR = 3.0
@@ -295,11 +298,15 @@ def queues(turn: Turn, index: int) -> bool:
     A drop-tail queue that is full drops probes too.
     """
     per = turn.per[index]
+    return per.busy or _swollen(per, turn.now)
+
+
+def _swollen(per: UplinkState, now: Instant) -> bool:
     base_s, srtt_s = per.traffic.base_s, per.overall.srtt_s
-    if per.busy or base_s is None or srtt_s is None:
-        return per.busy
+    if base_s is None or srtt_s is None:
+        return False
     swollen = srtt_s > SWOLLEN_RATIO * base_s + EMPTY_MORE_S
-    return swollen and per.traffic.fills_queue(turn.now)
+    return swollen and per.traffic.fills_queue(now)
 
 
 def _busy(turn: Turn, per: UplinkState) -> Reason:
@@ -316,13 +323,14 @@ def judge_answer(turn: Turn, index: int, rtt_s: float) -> None:
     limit_s = turn.policy.rtt_degraded_s
     srtt_s = per.overall.srtt_s or 0.0
     slow = srtt_s > limit_s
-    if slow and per.traffic.fills_queue(turn.now):
+    base_s = per.traffic.base_s or 0.0
+    if srtt_s > BUSY_S and _swollen(per, turn.now):
         turn.change(index, busy_at=turn.now)
         turn.set_busy(index, _busy(turn, per))
         slow = False
     elif slow and per.busy_at is not None and turn.now - per.busy_at < DRAINED_S:
         slow = False  # what it left in the queue is on its way still
-    elif slow or srtt_s < limit_s / 2:
+    elif slow or srtt_s < max(FREE_S, SETTLED_RATIO * base_s):
         turn.set_busy(index, None)
     if per.health in (Health.UNKNOWN, Health.DOWN):
         _judge_recovery(turn, index, slow=slow)
@@ -330,8 +338,7 @@ def judge_answer(turn: Turn, index: int, rtt_s: float) -> None:
         turn.set_health(index, Health.DEGRADED, because("slow", rtt_ms=srtt_s * 1000))
     elif per.health is Health.DEGRADED and not per.faults:
         lossy = per.reason.code == "loss.high"
-        near_s = SETTLED_RATIO * (per.traffic.base_s or 0.0)
-        swift = srtt_s < limit_s / 2 or srtt_s < min(limit_s, near_s)
+        swift = srtt_s < max(limit_s / 2, min(limit_s, SETTLED_RATIO * base_s))
         clean = per.loss.cleared if lossy else swift
         if clean:
             _time_anew(turn, index, rtt_s)
