@@ -37,6 +37,10 @@ test: setup ## every test, in real network namespaces, broker and browser (as ro
 	@$(AS_USER) mkdir -p artifacts
 	@$(BIN)/python -m pytest --junitxml=artifacts/junit.xml $(ARGS)
 
+.PHONY: torture
+torture: setup ## end the agent in every way amid every fault, what test leaves out (long; root)
+	@$(BIN)/python -m pytest -m torture $(ARGS)
+
 # make bench FAULT=blackhole RUNS=20, SUBJECTS=jaga,told WRITE=1 ARGS='--strict --quick'
 FAULT ?= *
 RUNS ?= 10

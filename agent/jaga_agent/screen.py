@@ -106,6 +106,8 @@ def _notes(uplink: Answer) -> list[str]:
         notes.append("no address yet: the modem's DHCP has not answered")
     elif uplink["gateway"] is None:
         notes.append(f"has {uplink['address']} but no gateway is known")
+    if uplink["busy"]:
+        notes.append("busy: the site's own traffic fills its queue")
     if uplink["racing"]:
         notes.append(f"being tested now: {uplink['racing']}")
     if uplink["failback_in_s"]:

@@ -21,6 +21,7 @@ def uplink(name, **changes):
         "rtt_ms": 41.2,
         "heard_ago_s": 0.2,
         "racing": None,
+        "busy": False,
         "failback_in_s": None,
         **changes,
     }

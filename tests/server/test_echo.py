@@ -19,6 +19,10 @@ STATE = echo.SiteState(
 )
 
 
+# Those marked slow run a collector, and some of its commands, as processes of their own.
+slow = pytest.mark.slow
+
+
 @pytest.fixture
 def port():
     return free_port(socket.SOCK_DGRAM)
@@ -79,6 +83,7 @@ def client(port, site_key):
         yield client
 
 
+@slow
 def test_the_key_of_a_site(site_key):
     answer = site_key(SITE)
     want = echo.site_key(b"\x0f" * 32, SITE)
@@ -101,6 +106,7 @@ def test_no_key_without_a_reflector(broker, collector):
     assert "no reflector is configured: add [echo]" in answer.stderr
 
 
+@slow
 def test_a_site_of_which_only_echoes_come_is_overdue_and_told(
     room, client, publisher, simulate, broker, wait_until
 ):
@@ -140,6 +146,7 @@ def test_a_site_of_which_only_echoes_come_is_overdue_and_told(
     assert (view()["presence"], view()["active"]) == ("online", site.uplinks[0])
 
 
+@slow
 def test_what_was_heard_survives_a_restart(room, client, wait_until):
     client.ask(STATE)
     client.ask(STATE)
@@ -156,6 +163,7 @@ def test_what_was_heard_survives_a_restart(room, client, wait_until):
     assert client.ask(STATE).received == 1
 
 
+@slow
 def test_metrics_count_every_datagram_once(room, client, port, wait_until):
     client.ask()
     client.ask()
@@ -186,6 +194,7 @@ def test_metrics_count_every_datagram_once(room, client, port, wait_until):
     }
 
 
+@slow
 def test_a_port_that_is_taken_is_one_clear_line(room, broker, collector, port):
     second = collector(broker.port, extra=f'[echo]\nport = {port}\nsecret_file = "s"\n')
     (second.folder / "s").write_text("0f" * 32)

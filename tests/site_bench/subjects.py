@@ -280,6 +280,8 @@ class Jaga(Subject):
     settings: ClassVar[str] = ""
     """Lines for `[decide]`, from the command line."""
     hold_down: ClassVar[str] = "hold_down_s = 1\nhold_down_cap_s = 2\n"
+    check: ClassVar[str] = ""
+    """Lines for the check of Sirekap itself."""
 
     @property
     def home(self) -> Path:
@@ -298,7 +300,9 @@ class Jaga(Subject):
         self.home.mkdir(exist_ok=True)
         config = self.home / "agent.toml"
         decide = self.hold_down + self.settings
-        config.write_text(agent_config(self.home, self.lab.ca, self.names, decide))
+        config.write_text(
+            agent_config(self.home, self.lab.ca, self.names, decide, self.check)
+        )
         with (self.home / "agent.log").open("ab") as log:
             self.process = self.lab.pi.popen(
                 [str(BIN / "jaga-agent"), "run", "--config", str(config)],
@@ -313,9 +317,11 @@ class Jaga(Subject):
         self._wait_active(RETURN_S)
 
     def reports(self, what: str, since_s: float) -> bool:
-        """Look in its status, and in the journal for what it said since then."""
+        """Look in its status, and in the chain for what it said since then."""
         if what == "busy":
-            return self._journal_says('"busy":true', since_s)
+            # Said already, and true still, is said.
+            now = any(uplink["busy"] for uplink in self.status()["uplinks"])
+            return now or self._decided("busy", since_s)
         name = next((n for n, a in targets().items() if a.endswith(what)), SIREKAP)
         return name in self.status().get("faulty_targets", [])
 
@@ -330,13 +336,14 @@ class Jaga(Subject):
                 answer += more
         return dict(json.loads(answer))
 
-    def _journal_says(self, word: str, since_s: float) -> bool:
-        """Look for it in what was recorded; a file's first line is the whole state."""
-        with (self.home / "journal.jsonl").open(encoding="utf-8") as journal:
-            for line in journal:
-                if word in line and json.loads(line).get("at", 0.0) >= since_s:
-                    return True
-        return False
+    def _decided(self, code: str, since_s: float) -> bool:
+        """Look for it in the decision chain (the journal in RAM is soon rotated)."""
+        lines = (self.home / "decisions.jsonl").read_text(encoding="utf-8").splitlines()
+        entries = (json.loads(line) for line in lines if f'"code":"{code}"' in line)
+        return any(
+            entry["code"] == code and entry["at_ms"] / 1000 >= since_s
+            for entry in entries
+        )
 
     def _wait_active(self, within_s: float, said: str | None = None) -> None:
         deadline_s = boottime_s() + within_s
@@ -381,8 +388,10 @@ def targets() -> dict[str, str]:
     }
 
 
-def agent_config(home: Path, ca: Path, names: Path | None, decide: str) -> str:
-    """Return the agent's configuration: its defaults, and `decide`'s lines.
+def agent_config(
+    home: Path, ca: Path, names: Path | None, decide: str, check: str = ""
+) -> str:
+    """Return the agent's configuration: its defaults, `decide`'s and `check`'s lines.
 
     Sirekap itself is checked if this agent can; `names` is the directory of the LAN's
     resolver, if there is one for it to keep.
@@ -398,7 +407,7 @@ def agent_config(home: Path, ca: Path, names: Path | None, decide: str) -> str:
     if "ca" in config_module.Target.__struct_fields__:
         probed += (
             f'[[target]]\nname = "{SIREKAP}"\nurl = "https://{topology.SIREKAP_NAME}/"\n'
-            f'role = "app"\nca = "{ca}"\n\n'
+            f'role = "app"\nca = "{ca}"\n{check}\n'
         )
     lan = state = ""
     if names is not None:

@@ -33,6 +33,8 @@ GIVEN_UP_S: Final = 60.0
 NOT_SENT_S: Final = 60.0
 MIN_FAILS: Final = 2
 """In a row, of the kinds that one lost packet could explain."""
+CALM_MEMORY_S: Final = 300.0
+"""A suspicion so long after the last calm is a new one."""
 MIN_RESETS: Final = 2.5
 """TCP resets within about two seconds that are worth a check."""
 MIN_LOST: Final = 4.0
@@ -92,7 +94,10 @@ def suspect(turn: Turn, index: int) -> None:
     if per.check_calm_until is not None and turn.now < per.check_calm_until:
         return
     policy = turn.policy
-    calm_s = min(policy.recheck_cap_s, 2 * per.check_calm_s or policy.check_calm_s)
+    until = per.check_calm_until
+    soon = until is not None and turn.now - until < CALM_MEMORY_S
+    before_s = per.check_calm_s if soon else 0.0
+    calm_s = min(policy.recheck_cap_s, 2 * before_s or policy.check_calm_s)
     turn.change(index, check_calm_s=calm_s, check_calm_until=Instant(turn.now + calm_s))
     witness = _witness(turn, index)
     for at in range(len(per.checks)):

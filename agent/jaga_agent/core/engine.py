@@ -227,8 +227,10 @@ def _traffic(turn: Turn, event: TrafficSeen) -> None:
 
 def _flows(turn: Turn, event: FlowsSeen) -> None:
     index = turn.index(event.uplink)
-    turn.change(index, flows=turn.per[index].flows.after(event, turn.now))
-    race.suspect_flows(turn, index)
+    before = turn.per[index].flows
+    flows = before.after(event, turn.now)
+    turn.change(index, flows=flows)
+    race.suspect_flows(turn, index, asked=flows.asked > before.asked)
     checks.suspect(turn, index)
 
 

@@ -19,10 +19,11 @@ MILD_RATIO: Final = 0.05
 """H1 of the patient chart: where TCP over 80 ms falls under 1 Mbit/s (Mathis 1997)."""
 HEAVY_RATIO: Final = 0.30
 """H1 of the hasty chart."""
-ALARM: Final = math.log(100_000)
-"""Page's h. A CUSUM that starts at 0 reaches h before it is back at 0 with a chance
-below e^-h under H0 (Wald's inequality; Page 1954, Biometrika 41): of a link that loses
-1 % and is probed each second, less than once in several days (`test_estimate.py`)."""
+ALARM: Final = math.log(1_000_000)
+"""Page's h. Under H0 a chart that stands at s reaches h before it is back at 0 with a
+chance below e^-(h - s) (Wald's inequality; Page 1954, Biometrika 41). After one loss the
+hasty one stands at 3.4: of a link that loses 1 % of 100,000 probes a day, 1,000 such
+chances of 1 in 33,000 are a false alarm a month."""
 CLEAR: Final = math.log(20)
 """Of the reversed test: back to clean with a 5 % chance of error."""
 

@@ -27,8 +27,10 @@ CARRIES_WELL: Final = 80_000.0
 """Bytes a second (0.64 Mbit/s) at which a queue is the site's own even where more was
 once carried without one: a cell that got slower still carries an upload, and the next
 uplink's queue would be filled by the same upload."""
-EMPTY_RATIO, EMPTY_MORE_S = 1.5, 0.02
-"""A round trip within this of the lowest one met no queue."""
+EMPTY_MORE_S: Final = 0.02
+EMPTY_RATIO, EMPTY_RATIO_S = 0.5, 0.05
+"""A round trip so little above the lowest one met no queue: a radio's jitter grows with
+its distance, but a satellite's by no half."""
 SUSTAINED_S: Final = 3.0
 """A queue takes a while to fill: a rate is proven when it has been carried so long."""
 BASE_RISE_S: Final = 600.0
@@ -134,7 +136,8 @@ class Traffic:
         if self.base_s is not None and rtt_s > self.base_s:
             rise = min(1.0, (now - self.base_at) / BASE_RISE_S)
             base_s = self.base_s + rise * (rtt_s - self.base_s)
-        if rtt_s > EMPTY_RATIO * base_s + EMPTY_MORE_S:
+        spread_s = EMPTY_MORE_S + min(EMPTY_RATIO * base_s, EMPTY_RATIO_S)
+        if rtt_s > base_s + spread_s:
             return replace(self, base_at=now, base_s=base_s, empty_at=None)
         rate = self.rate(now)
         if self.empty_at is None or now - self.empty_at < SUSTAINED_S:
@@ -235,6 +238,12 @@ class Flows:
     def looked_into(self) -> Flows:
         """Return the flows after what went wrong so far was looked into."""
         return replace(self, resets=0.0, lost=0.0)
+
+    def asked_again(self) -> Flows:
+        """Return the flows after the uplink answered otherwise: dead hosts, it seems."""
+        if not self.asked:
+            return self
+        return replace(self, asked=0, asked_since=None)
 
     def without_losses(self) -> Flows:
         """Return the flows after the losses so far were looked into."""

@@ -29,6 +29,10 @@ MIN_ASKED = 3
 CONFIRMED_WITHIN_S = 2.0
 SWOLLEN_RATIO = 2.0
 """A smoothed round trip this many times the lowest one has a queue in it."""
+SETTLED_RATIO = 1.3
+"""A long path's round trip is as it was when it is this near to its lowest."""
+DRAINED_S = 10.0
+"""A queue of the site's own making is empty so long after its traffic."""
 CALM_FACTOR = 3.0
 CALM_MEMORY_S = 10.0
 """A doubt so soon after the last calm is another of its kind."""
@@ -107,6 +111,7 @@ def refute(turn: Turn, index: int) -> None:
         calm_until=Instant(turn.now + calm_s),
         calm_s=calm_s,
         traffic=per.traffic.answered(),
+        flows=per.flows.asked_again(),
     )
 
 
@@ -125,13 +130,13 @@ def suspect_traffic(turn: Turn, index: int) -> None:
         start(turn, index, cause)
 
 
-def suspect_flows(turn: Turn, index: int) -> None:
+def suspect_flows(turn: Turn, index: int, *, asked: bool) -> None:
     """Doubt an uplink on which connections are asked for and not answered."""
     per = turn.per[index]
     if per.health not in USABLE:
         return
     flows = per.flows
-    if flows.asked >= MIN_ASKED and flows.asked_since is not None:
+    if asked and flows.asked >= MIN_ASKED and flows.asked_since is not None:
         waited_s = turn.now - flows.asked_since
         if waited_s >= 2 * _patience_s(turn, per):
             start(
@@ -274,8 +279,9 @@ def _linger_until(
         return Instant(0.0)
     per = turn.per[index]
     access = turn.policy.uplinks[index].access
-    known = per.wakes if per.silent_asleep else per.gaps
-    tolerance_s = known.tolerance_s(turn.now, access)
+    tolerance_s = per.gaps.tolerance_s(turn.now, access)
+    if per.silent_asleep:
+        tolerance_s = max(tolerance_s, per.wakes.tolerance_s(turn.now, access))
     return Instant(silent_since + tolerance_s)
 
 
@@ -311,8 +317,11 @@ def judge_answer(turn: Turn, index: int, rtt_s: float) -> None:
     srtt_s = per.overall.srtt_s or 0.0
     slow = srtt_s > limit_s
     if slow and per.traffic.fills_queue(turn.now):
+        turn.change(index, busy_at=turn.now)
         turn.set_busy(index, _busy(turn, per))
         slow = False
+    elif slow and per.busy_at is not None and turn.now - per.busy_at < DRAINED_S:
+        slow = False  # what it left in the queue is on its way still
     elif slow or srtt_s < limit_s / 2:
         turn.set_busy(index, None)
     if per.health in (Health.UNKNOWN, Health.DOWN):
@@ -321,7 +330,9 @@ def judge_answer(turn: Turn, index: int, rtt_s: float) -> None:
         turn.set_health(index, Health.DEGRADED, because("slow", rtt_ms=srtt_s * 1000))
     elif per.health is Health.DEGRADED and not per.faults:
         lossy = per.reason.code == "loss.high"
-        clean = per.loss.cleared if lossy else srtt_s < limit_s / 2
+        near_s = SETTLED_RATIO * (per.traffic.base_s or 0.0)
+        swift = srtt_s < limit_s / 2 or srtt_s < min(limit_s, near_s)
+        clean = per.loss.cleared if lossy else swift
         if clean:
             _time_anew(turn, index, rtt_s)
             turn.set_health(index, Health.UP, because("clean", rtt_ms=srtt_s * 1000))

@@ -119,6 +119,8 @@ class UplinkState:
     flows: Flows = field(default_factory=Flows)
     busy: bool = False
     """The site's own traffic fills its queue."""
+    busy_at: Instant | None = None
+    """When that was last seen."""
     urgent_until: Instant | None = None
     """Loss is suspected from connections: probes come at once until then."""
     doubt_calm_until: Instant | None = None

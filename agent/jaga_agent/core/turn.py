@@ -94,6 +94,15 @@ class Turn:
         if per.health is Health.UP or (per.health in USABLE and new is Health.DOWN):
             half_life_s = self.policy.penalty_half_life_s
             self.change(index, damping=per.damping.fallen(self.now, half_life_s))
+        if new in (Health.DOWN, Health.DEGRADED):
+            # The doubts were right: the next ones are not made to wait.
+            self.change(
+                index,
+                check_calm_until=None,
+                check_calm_s=0.0,
+                doubt_calm_until=None,
+                doubt_calm_s=0.0,
+            )
         if new is Health.DOWN:
             # What comes back may be another link: its round trips are learnt anew.
             self.change(

@@ -40,7 +40,8 @@ def uplinks(
                 "active": uplink.name == state.active,
                 "rtt_ms": None if srtt_s is None else srtt_s * 1000,
                 "heard_ago_s": None if per.heard_at is None else now - per.heard_at,
-                "racing": None if per.race is None else per.race.cause,
+                "racing": None if per.race is None else str(per.race.cause),
+                "busy": per.busy,
                 "failback_in_s": (
                     max(0.0, matured - now)
                     if matured is not None

@@ -35,7 +35,7 @@ def test_timeout_before_the_first_measurement_and_at_the_bounds():
 
 def test_loss_test_needs_a_cluster_not_one_loss():
     test = LossTest()
-    for losses in range(1, 5):
+    for losses in range(1, 6):
         assert not test.raised, losses
         test = test.after(lost=True).after(lost=False)
     assert test.raised
@@ -64,15 +64,15 @@ def chance(lost_ratio, seed, probes):
 def test_heavy_loss_needs_a_few_dozen_probes_and_eight_percent_a_hundred():
     heavy = sorted(chance(0.30, seed, 500) for seed in range(200))
     mild = sorted(chance(0.08, seed, 3000) for seed in range(200))
-    assert heavy[100] <= 30
-    assert heavy[-1] <= 150
-    assert mild[100] <= 160
-    assert mild[190] <= 400
+    assert heavy[100] <= 36
+    assert heavy[-1] <= 180
+    assert mild[100] <= 200
+    assert mild[190] <= 480
 
 
 def test_one_percent_raises_no_alarm_in_a_day_of_one_probe_each_second():
     raised = [chance(0.01, seed, 86_400) for seed in range(8)]
-    assert sum(at is not None for at in raised) <= 2
+    assert sum(at is not None for at in raised) <= 1
 
 
 @given(st.lists(st.booleans(), max_size=300))

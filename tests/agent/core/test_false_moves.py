@@ -34,8 +34,21 @@ FAILING_DAY = {"lte_cell_edge": CELL_EDGE}
 FAILING_HOURS = FAILING_DAY
 
 
-def links(failing):
-    return [pytest.param(n, marks=failing.get(n, ())) for n in trials.LINKS]
+BUSY = set(trials.LINKS) - {"fibre", "starlink"}
+"""Links of which two hours take more than about two seconds of work."""
+
+
+def links(failing, slow=()):
+    return [
+        pytest.param(
+            n,
+            marks=[
+                *([failing[n]] if n in failing else []),
+                *([pytest.mark.slow] if n in slow else []),
+            ],
+        )
+        for n in trials.LINKS
+    ]
 
 
 def needless(world):
@@ -53,7 +66,7 @@ def same_everywhere(model, hours, seed=1):
     }
 
 
-@pytest.mark.parametrize("link", links(FAILING_HOURS))
+@pytest.mark.parametrize("link", links(FAILING_HOURS, BUSY))
 def test_two_recorded_hours_see_at_most_two_needless_moves(link):
     """An uplink's first gap is one, its first of a satellite's length another."""
     world = trials.day(trials.recorded_behaviours(link, 2), hours=2)
@@ -61,10 +74,27 @@ def test_two_recorded_hours_see_at_most_two_needless_moves(link):
     assert len(needless(world)) <= 2, needless(world)
 
 
+OTHERS = set(trials.LINKS) - {"lte_stationary", "starlink", trials.MIXED}
+"""What `make torture` runs besides."""
+
+
+def asked_of(failing, link, seed):
+    return pytest.param(
+        link,
+        seed,
+        marks=[
+            *([failing[link]] if link in failing else []),
+            *([pytest.mark.torture] if link in OTHERS or seed > 1 else []),
+        ],
+    )
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", [1])
-@pytest.mark.parametrize("link", links(FAILING_DAY))
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("link", "seed"),
+    [asked_of(FAILING_DAY, link, seed) for link in trials.LINKS for seed in (1, 2)],
+)
 def test_twelve_hours_see_at_most_two_needless_moves_and_none_lasts(link, seed):
     world = trials.day(trials.link_behaviours(link, seed, 12), seed)
     found = needless(world)
@@ -76,8 +106,8 @@ def test_twelve_hours_see_at_most_two_needless_moves_and_none_lasts(link, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.torture)])
 def test_a_day_of_one_percent_loss_moves_nothing(seed):
     behaviours = same_everywhere(replace(QUIET, loss_ratio=0.01), 24, seed)
     world = trials.day(behaviours, seed, 24)
@@ -98,6 +128,7 @@ def test_flapping_every_five_seconds_moves_at_most_three_times():
     assert 1 <= len(world.moves()) - 1 <= 3, world.moves()
 
 
+@pytest.mark.slow
 def test_an_upload_that_fills_the_modems_queue_moves_nothing():
     """Round trips of two seconds and 5 % loss, all of the site's own making."""
     deep = replace(QUIET, up_bytes_per_s=60_000.0, queue_s=2.0)
@@ -112,6 +143,7 @@ def test_an_upload_that_fills_the_modems_queue_moves_nothing():
     assert world.judged_moves() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "link", [n for n in trials.LINKS if n not in {"vsat_geo", "congested_evening"}]
 )
@@ -126,11 +158,12 @@ def test_a_blackhole_during_an_upload_is_left_long_before_a_phone_leaves(link):
 
 
 @pytest.mark.parametrize("link", ["lte_stationary", "fibre", "starlink"])
-def test_a_blackhole_of_an_unused_site_is_left_within_fifteen_seconds(link):
+def test_a_blackhole_of_an_unused_site_is_left_by_the_next_heartbeat(link):
+    """And after the gaps that the link is known for, at most 3.5 s."""
     found = [trials.fault(link, "blackhole, idle", seed) for seed in range(1, 5)]
     delays = [f.left_after_s for f in found if f is not None]
     assert delays
-    assert all(delay is not None and delay < 15.0 for delay in delays), delays
+    assert all(delay is not None and delay < 17.5 for delay in delays), delays
 
 
 def test_the_world_repeats_itself():
