@@ -5,9 +5,9 @@ the kernel's count with the bytes of the table, and each interval must be one th
 day's allowance pays for.
 """
 
+import contextlib
 import itertools
 import json
-import os
 import time
 
 import pytest
@@ -84,43 +84,53 @@ def config(lab, home, mode):
     )
 
 
-@pytest.fixture(scope="module", params=MODES, ids=lambda mode: mode.value)
-def watched(request):
-    """An idle site, watched; yields (mode, the journal's steps, the kernel's count)."""
-    mode = request.param
-    _, watch_s = MODES[mode]
-    with Lab.create() as lab:
-        broker = lab.start_broker()
-        try:
-            lab.pi.nft(counting())
-            home = lab.directory / "agent"
-            home.mkdir()
-            (home / "agent.toml").write_text(config(lab, home, mode))
-            with (home / "log").open("wb") as log:
-                command = [BIN / "jaga-agent", "run", "--config", home / "agent.toml"]
-                agent = lab.pi.popen(
-                    [str(word) for word in command],
-                    stdout=log,
-                    stderr=log,
-                    env=os.environ,
-                )
-            try:
-                path = home / "journal.jsonl"
-                first_checks = 2 * len(UPLINKS)
-                until(path.exists, "the journal began", 30)
-                until(
-                    lambda: path.read_bytes().count(b'"CheckDone"') >= first_checks,
-                    "every first check ended",
-                    60,
-                )
-                # Real time is what is measured here.
-                time.sleep(SETTLED_S + watch_s)
-            finally:
-                end([agent], 15)
-            _, steps = journal.read(path)
-            yield mode, list(steps), counted(lab)
-        finally:
-            broker.stop()
+class Site:
+    """A lab whose agent is alone in it, and whose echoes the kernel counts."""
+
+    def __init__(self, stack, mode):
+        self.lab = stack.enter_context(Lab.create())
+        stack.callback(self.lab.start_broker().stop)
+        self.lab.pi.nft(counting())
+        home = self.lab.directory / "agent"
+        home.mkdir()
+        (home / "agent.toml").write_text(config(self.lab, home, mode))
+        command = [BIN / "jaga-agent", "run", "--config", home / "agent.toml"]
+        with (home / "log").open("wb") as log:
+            self.agent = self.lab.pi.popen(
+                [str(word) for word in command], stdout=log, stderr=log
+            )
+        stack.callback(end, [self.agent], 15)
+        self.journal = home / "journal.jsonl"
+
+    def has_checked(self):
+        found = self.journal.exists() and self.journal.read_bytes()
+        return found and found.count(b'"CheckDone"') >= 2 * len(UPLINKS)
+
+    def finish(self):
+        """End the agent; return (the journal's steps, the kernel's count)."""
+        end([self.agent], 15)
+        _, steps = journal.read(self.journal)
+        return list(steps), counted(self.lab)
+
+
+@pytest.fixture(scope="module")
+def sites():
+    """Idle sites of each mode, watched in the same real time: it is what is measured."""
+    with contextlib.ExitStack() as stack:
+        running = {mode: Site(stack, mode) for mode in MODES}
+        for site in running.values():
+            until(site.has_checked, "every first check ended", 60)
+        began, seen = time.perf_counter(), {}
+        for mode, (_, watch_s) in sorted(MODES.items(), key=lambda item: item[1][1]):
+            left_s = began + SETTLED_S + watch_s - time.perf_counter()
+            time.sleep(max(0.0, left_s))
+            seen[mode] = running[mode].finish()
+        yield seen
+
+
+@pytest.fixture(params=MODES, ids=lambda mode: mode.value)
+def watched(request, sites):
+    return request.param, *sites[request.param]
 
 
 def pulses(steps, uplink):

@@ -99,6 +99,18 @@ def test_devices_are_those_that_exist_with_carrier_and_totals(site):
     )
 
 
+def test_a_device_behind_dozens_of_others_is_read_too(site):
+    agent = site.agent()
+    for n in range(30):
+        site.ip(site.pi, f"link add left{n} type veth peer name right{n}")
+    site.ip(site.pi, "link del wan0")
+    site.plug(0)
+    # As Docker has it: the kernel gives a page of devices at a time, wan0 not in the first.
+    assert set(agent.read_devices()) == {"wan0", "wan1"}
+    site.ip(site.pi, "link del wan0")
+    assert set(agent.read_devices()) == {"wan1"}
+
+
 def test_a_lost_carrier_is_read_at_once_and_admin_down_is_no_carrier(site):
     agent = site.agent()
     until(lambda: agent.read_devices()["wan0"]["carrier"], "carrier")
