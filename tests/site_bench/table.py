@@ -181,7 +181,9 @@ def page(
 ) -> str:
     """Return docs/benchmarks.md."""
     notes = "\n".join(
-        f"* **{c.heading.strip(chr(42))}**: {c.note}" for c in columns if c.subject in subjects
+        f"* **{c.heading.strip(chr(42))}**: {c.note}"
+        for c in columns
+        if c.subject in subjects
     )
     listed = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""# Benchmark of a site
