@@ -241,10 +241,18 @@ class RadioWorld(World):
 
         self.at(self.now + rtt_s, answer)
 
+    def _repeated(self, name):
+        """Return a round trip with TCP's repeats: after 1 s and 3 s; None: all lost."""
+        for waited_s in (0.0, 1.0, 3.0):
+            rtt_s = self.travel(name)
+            if rtt_s is not None:
+                return waited_s + rtt_s
+        return None
+
     def _check(self, action):
         name = action.uplink
         self.checks_sent[name] += 1
-        trips = [self.travel(name) for _ in range(4)]
+        trips = [self._repeated(name) for _ in range(4)]
         if None in trips or not self.working(name):
             verdict, after_s = CheckVerdict.TIMEOUT, 5.0
         else:
