@@ -324,7 +324,10 @@ def judge_answer(turn: Turn, index: int, rtt_s: float) -> None:
     srtt_s = per.overall.srtt_s or 0.0
     slow = srtt_s > limit_s
     base_s = per.traffic.base_s or 0.0
-    if srtt_s > BUSY_S and _swollen(per, turn.now):
+    # While the site fills the queue a slow answer is its own doing, also where the
+    # lowest round trip known was itself measured through a queue.
+    own = per.traffic.fills_queue(turn.now) if slow else _swollen(per, turn.now)
+    if own and srtt_s > BUSY_S:
         turn.change(index, busy_at=turn.now)
         turn.set_busy(index, _busy(turn, per))
         slow = False
