@@ -1,4 +1,4 @@
-"""The contract between agent and collector, version 1: payloads.
+"""The contract between agent and collector, version 1: state now, transitions, presence.
 
 MessagePack arrays, positional and append-only: a new field goes at the end with a
 default, so that an old collector skips it and a new one reads old agents. A type that
@@ -12,24 +12,44 @@ Units are in the names: `_us` microseconds, `_ms` milliseconds, `_permille` 0…
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import msgspec
 
-CONTRACT_VERSION = 1
+from jaga_agent.wire.base import (
+    BOOT_BYTES,
+    CLOCK_UNKNOWN,
+    CONTRACT_VERSION,
+    BootId,
+    ClockAge,
+    Integer,
+    MalformedMessage,
+    Name,
+    Natural,
+    Permille,
+    Record,
+    Text,
+    decode,
+    encode,
+)
 
-BOOT_BYTES = 8
-CLOCK_UNKNOWN = -1
-"""`clock_age_s` of a clock nobody has confirmed since boot (RIPE Atlas `lts`)."""
-
-Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Integer = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
-"""Bounded so that what a decoder accepted, every store can keep."""
-ClockAge = Annotated[int, msgspec.Meta(ge=CLOCK_UNKNOWN, le=2**63 - 1)]
-Permille = Annotated[int, msgspec.Meta(ge=0, le=1000)]
-BootId = Annotated[bytes, msgspec.Meta(min_length=BOOT_BYTES, max_length=BOOT_BYTES)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-Text = Annotated[str, msgspec.Meta(max_length=512)]
+__all__ = [
+    "BOOT_BYTES",
+    "CLOCK_UNKNOWN",
+    "CONTRACT_VERSION",
+    "EVENT_KINDS",
+    "Event",
+    "HealthCode",
+    "Heartbeat",
+    "HostBeat",
+    "MalformedMessage",
+    "ModeCode",
+    "Status",
+    "UplinkBeat",
+    "UplinkIdentity",
+    "decode",
+    "encode",
+]
 
 
 EVENT_KINDS: Final = {
@@ -68,11 +88,7 @@ class ModeCode(IntEnum):
     POLLING_DAY = 2
 
 
-class _Record(msgspec.Struct, frozen=True, array_like=True):
-    pass
-
-
-class UplinkBeat(_Record, frozen=True, array_like=True):
+class UplinkBeat(Record, frozen=True, array_like=True):
     """One uplink since the last heartbeat."""
 
     name: Name
@@ -92,7 +108,7 @@ class UplinkBeat(_Record, frozen=True, array_like=True):
     signal_dbm: Integer | None = None
 
 
-class HostBeat(_Record, frozen=True, array_like=True):
+class HostBeat(Record, frozen=True, array_like=True):
     """The Pi itself."""
 
     uptime_s: Natural
@@ -102,13 +118,13 @@ class HostBeat(_Record, frozen=True, array_like=True):
     temperature_decidegc: Integer | None
 
 
-class Heartbeat(_Record, frozen=True, array_like=True):
+class Heartbeat(Record, frozen=True, array_like=True):
     """State now. Topic `jaga/1/{region}/{site}/heartbeat`, QoS 1."""
 
     boot: BootId
     """Names one boot of one spool; (site, boot, seq) is unique for ever."""
     seq: Natural
-    """Counts heartbeats and events together, from 1, without a hole."""
+    """Counts all records of the boot together, from 1, without a hole."""
     at_ms: Natural
     """Milliseconds since boot (CLOCK_BOOTTIME) when the record was made."""
     wall_ms: Natural
@@ -121,7 +137,7 @@ class Heartbeat(_Record, frozen=True, array_like=True):
     host: HostBeat
 
 
-class Event(_Record, frozen=True, array_like=True):
+class Event(Record, frozen=True, array_like=True):
     """A transition or decision. Topic `…/event`, QoS 1, at once."""
 
     boot: BootId
@@ -142,13 +158,15 @@ class Event(_Record, frozen=True, array_like=True):
     """Of a decision: from the old uplink's last sign of life to the decision."""
     switched_ms: Natural | None = None
     """Of a decision: from the decision until the kernel had the new route."""
-    evidence: Annotated[dict[str, Text], msgspec.Meta(max_length=32)] = {}
+    evidence: Annotated[dict[str, Text], msgspec.Meta(max_length=32)] = msgspec.field(
+        default_factory=dict
+    )
     """Of a decision, each candidate's name: what was held of it. `target`: which one a
     target's or check's event is about. `gap_ms`: the time the site was cut. `id`, `hash`:
     the entry in the agent's decision chain, and the first 16 characters of its hash."""
 
 
-class UplinkIdentity(_Record, frozen=True, array_like=True):
+class UplinkIdentity(Record, frozen=True, array_like=True):
     """Which provider stands behind an uplink's name."""
 
     name: Name
@@ -157,7 +175,7 @@ class UplinkIdentity(_Record, frozen=True, array_like=True):
     preference: Integer
 
 
-class Status(_Record, frozen=True, array_like=True):
+class Status(Record, frozen=True, array_like=True):
     """Presence, retained. Topic `…/status`; `online = false` is also the last will."""
 
     online: bool
@@ -167,28 +185,3 @@ class Status(_Record, frozen=True, array_like=True):
     version: Text = ""
     config_hash: Text = ""
     uplinks: tuple[UplinkIdentity, ...] = ()
-
-
-_ENCODER = msgspec.msgpack.Encoder()
-M = TypeVar("M", Heartbeat, Event, Status)
-_DECODERS = {
-    kind: msgspec.msgpack.Decoder(kind, strict=True)
-    for kind in (Heartbeat, Event, Status)
-}
-
-
-class MalformedMessage(ValueError):  # noqa: N818 - names the thing, as h11 does
-    """The payload is not what the contract says; the message tells where."""
-
-
-def encode(message: Heartbeat | Event | Status) -> bytes:
-    """Return the payload as MessagePack."""
-    return _ENCODER.encode(message)
-
-
-def decode(payload: bytes, kind: type[M]) -> M:
-    """Return the message in `payload`; raises MalformedMessage."""
-    try:
-        return _DECODERS[kind].decode(payload)  # type: ignore[return-value]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedMessage(str(error)) from error

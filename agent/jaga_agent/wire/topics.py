@@ -12,10 +12,16 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from jaga_agent.wire.messages import CONTRACT_VERSION
+from jaga_agent.wire.base import CONTRACT_VERSION
 
 ROOT: Final = f"jaga/{CONTRACT_VERSION}"
-LEAVES: Final = ("heartbeat", "event", "status")
+FROM_SITE: Final = ("heartbeat", "event", "status", "history", "reply")
+"""What a site may write."""
+TO_SITE: Final = ("watermark", "command")
+"""What a site may read."""
+LEAVES: Final = FROM_SITE + TO_SITE
+CONSUMED: Final = (*FROM_SITE, "command")
+"""What a collector reads: commands too, for its log."""
 
 REGION_PATTERN: Final = re.compile(r"[0-9]{2,10}")
 SITE_PATTERN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
@@ -71,4 +77,4 @@ def subscription(region: str = "+", *, share: str | None = None) -> tuple[str, .
     messages (`$share/{share}/…`, MQTT 5.0, 4.8.2).
     """
     prefix = f"$share/{share}/" if share else ""
-    return tuple(f"{prefix}{ROOT}/{region}/+/{leaf}" for leaf in LEAVES)
+    return tuple(f"{prefix}{ROOT}/{region}/+/{leaf}" for leaf in CONSUMED)

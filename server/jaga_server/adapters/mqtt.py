@@ -357,7 +357,7 @@ def _filters(region: str, share: str | None) -> tuple[str, ...]:
     own = topics.subscription(region)
     return tuple(
         own[n] if leaf == "status" else shared[n]
-        for n, leaf in enumerate(topics.LEAVES)
+        for n, leaf in enumerate(topics.CONSUMED)
     )
 
 
