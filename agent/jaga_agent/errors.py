@@ -17,6 +17,7 @@
     - ChainError         the decision chain cannot be written or read, or is broken
     - EvidenceError      a decision's evidence cannot be written or found
     - ResolverError      the LAN's resolver does not run, or its list cannot be written
+    - SigningError       openssl cannot sign, or cannot read a key
     - StatusError        the agent's Unix socket cannot be served or reached
       + NotRunningError  nobody serves it
 """
@@ -88,6 +89,10 @@ class EvidenceError(AdapterError):
 
 class ResolverError(AdapterError):
     """The LAN's resolver does not run, or its list cannot be written."""
+
+
+class SigningError(AdapterError):
+    """A signature cannot be made or checked: openssl or a key is at fault."""
 
 
 class StatusError(AdapterError):
