@@ -45,10 +45,13 @@ class SiteKey:
         seen = self._look()
         if seen != self._seen:
             certificate = await asyncio.to_thread(self._read_certificate)
-            words = ("pkey", "-passin", "pass:", "-pubout", "-in", str(self._key_file))
-            of_key = await self._public_key(*words)
-            words = ("x509", "-noout", "-pubkey", "-in", str(self._certificate_file))
-            if await self._public_key(*words) != of_key or self._look() != seen:
+            ours = await _public_key(
+                self._key_file, "pkey", "-passin", "pass:", "-pubout"
+            )
+            named = await _public_key(
+                self._certificate_file, "x509", "-noout", "-pubkey"
+            )
+            if ours != named or self._look() != seen:
                 msg = (
                     f"{self._key_file} is not the key of {self._certificate_file};"
                     " put the two files there that were issued together"
@@ -93,12 +96,13 @@ class SiteKey:
             msg = f"{self._certificate_file} has no certificate in PEM"
             raise SigningError(msg) from error
 
-    async def _public_key(self, *words: str) -> bytes:
-        code, out, error = await _openssl(*words)
-        if code or not out:
-            msg = f"cannot use {words[-1]}: {_reason(error)}"
-            raise SigningError(msg)
-        return out
+
+async def _public_key(file: Path, *words: str) -> bytes:
+    code, out, error = await _openssl(*words, "-in", str(file))
+    if code or not out:
+        msg = f"cannot use {file}: {_reason(error)}"
+        raise SigningError(msg)
+    return out
 
 
 async def sign(data: bytes, key_file: Path) -> bytes:

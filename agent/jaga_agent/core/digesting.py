@@ -79,15 +79,16 @@ def cover(span: Span, kept: Sequence[int]) -> Covering:
     return Covering(span, tuple(missing))
 
 
-def is_worth(leaves: Sequence[str], *, ended: bool) -> bool:
+def is_worth(span: Span, leaves: Sequence[str], *, ended: bool) -> bool:
     """Whether a span needs a digest, by the kinds of those of its records that are there.
 
     Not for a boot's last digest alone: the next one names it as the one before. While
     the boot goes on, histograms wait for something that happened. Records that are gone
-    are declared.
+    are declared, and a full span is never passed over: the next one follows it.
     """
     idle = {"digest"} if ended else {"digest", "histogram"}
-    return not leaves or any(leaf not in idle for leaf in leaves)
+    is_full = span.last - span.first + 1 == RECORDS
+    return is_full or not leaves or any(leaf not in idle for leaf in leaves)
 
 
 def next_due_s(now_s: float) -> float:

@@ -26,6 +26,7 @@ from jaga_agent.core.actions import (
 from jaga_agent.runtime import snapshot
 from jaga_agent.runtime.checks import Checks
 from jaga_agent.runtime.decisions import Decisions, link
+from jaga_agent.runtime.digests import Digests
 from jaga_agent.runtime.driver import Driver
 from jaga_agent.runtime.heartbeats import Heartbeats
 from jaga_agent.runtime.presence import Presence
@@ -79,6 +80,7 @@ class Agent:
         self._recorder = recorder = Recorder(
             doors.spool, doors.clock, config.site.region, config.site.id
         )
+        self._digests = Digests(config, doors=doors, troubles=troubles)
         self._probes = Probes(config, doors, driver)
         self._checks = Checks(config, doors, driver.feed)
         self._presence = Presence(
@@ -142,6 +144,8 @@ class Agent:
         self._driver.begin(adopted)
         self._usages.begin()
         self._heartbeats.begin()
+        # Before the first record: what is there now, earlier runs left.
+        digesting = self._digests.work()
         reason = self._start_reason(adopted)
         self._decisions.lifecycle("started", reason)
         self._recorder.record(lambda s: report.lifecycle(s, "started", reason))
@@ -153,6 +157,7 @@ class Agent:
             *self._sampling.work(),
             *self._heartbeats.work(),
             *self._usages.work(),
+            *digesting,
             self._stay_alive(),
             *([] if self._resolver is None else [self._resolver.work()]),
         ]
@@ -176,6 +181,7 @@ class Agent:
         self._usages.close()
         # Before the goodbye, so that it still travels; the routes stay as they are.
         self._recorder.record(lambda s: report.lifecycle(s, "stopped", "asked to stop"))
+        await self._digests.close()
         await self._presence.close()
         await self._decisions.close("asked to stop")
         if self._doors.journal is not None:

@@ -79,14 +79,14 @@ class Digests:
 
     async def _keep(self, before: Sequence[tuple[bytes, int]]) -> None:
         """Cover what earlier runs left, then go on with this one."""
-        while not await self._try(before):
-            await asyncio.sleep(RETRY_S)
+        boots: Sequence[tuple[bytes, int]] | None = before
         while True:
-            await asyncio.sleep(digesting.next_due_s(self._clock.now()))
-            while not await self._try():
-                await asyncio.sleep(RETRY_S)
+            is_done = await self._try(boots)
+            boots = None if is_done else boots
+            due_s = digesting.next_due_s(self._clock.now())
+            await asyncio.sleep(due_s if is_done else RETRY_S)
 
-    async def _try(self, boots: Sequence[tuple[bytes, int]] | None = None) -> bool:
+    async def _try(self, boots: Sequence[tuple[bytes, int]] | None) -> bool:
         try:
             await self._catch_up(boots)
         except (SigningError, SpoolError) as error:
@@ -102,13 +102,12 @@ class Digests:
             head = self._head()
             known = self._spool.boots() if boots is None else boots
             for span in digesting.spans(head, known):
-                if await self._make(span, ended=boots is not None or self._past(span)):
+                if await self._make(
+                    span, ended=boots is not None or span.of != self._spool.boot
+                ):
                     break
             else:
                 return
-
-    def _past(self, span: Span) -> bool:
-        return span.of != self._spool.boot
 
     def _head(self) -> Head | None:
         newest = self._spool.last_digest()
@@ -124,7 +123,7 @@ class Digests:
     async def _make(self, span: Span, *, ended: bool) -> bool:
         """Make the digest of a span unless it needs none; return whether it did."""
         records = await self._read(span)
-        if not digesting.is_worth([r.leaf for r in records], ended=ended):
+        if not digesting.is_worth(span, [r.leaf for r in records], ended=ended):
             return False
         covering = digesting.cover(span, [r.seq for r in records])
         root = evidence.root_of(

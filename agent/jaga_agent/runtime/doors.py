@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ProbeListener,
         Prober,
         Resolver,
+        Signer,
         Spool,
         Will,
     )
@@ -62,3 +63,5 @@ class Doors:
     """None: no udp-echo target is configured."""
     resolver: Resolver | None = None
     """None: the LAN's DNS is somebody else's."""
+    signer: Signer | None = None
+    """None: no key is configured."""
