@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from jaga_agent.wire.echo import site_key
-from jaga_server import __version__, config, logfmt, tail
+from jaga_server import __version__, config, logfmt, tail, verify
+from jaga_server.adapters import clock
+from jaga_server.adapters.certificates import Authority
 from jaga_server.core import district
 from jaga_server.errors import CollectorError, ConfigError
 from jaga_server.runtime import Collector
@@ -37,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _obey(arguments, settings)
     except CollectorError as error:
         print(f"jaga-collector: {error}", file=sys.stderr)
-        return 1
+        # Of `verify`, 1 is an answer: it could look, and not all is proven.
+        return 2 if arguments.command == "verify" else 1
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; that is no fault.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,6 +67,8 @@ def _obey(arguments: argparse.Namespace, settings: config.Config) -> int:
             return tail.run(
                 settings, arguments.site, lambda line: print(line, flush=True)
             )
+        case "verify":
+            return _verify(arguments, settings)
         case _:
             return _sites(settings)
 
@@ -106,7 +111,50 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "sites", parents=[shared], help="print every site as the database knows it"
     )
+    proving = commands.add_parser(
+        "verify",
+        parents=[shared],
+        help="prove that what is stored of a site is what it sent, and say what is not",
+        description="Exit status 0: all of the period is proven; 1: something is not;"
+        " 2: it could not be looked at.",
+    )
+    proving.add_argument("--site", required=True, help="e.g. tps-6408052001-901")
+    when = "e.g. 2027-02-14 or 2027-02-14T08:30"
+    proving.add_argument("--from", required=True, metavar="TIME", help=when, dest="begin")
+    proving.add_argument("--to", metavar="TIME", help=f"{when}; now, if left out")
+    proving.add_argument(
+        "--ca",
+        type=Path,
+        metavar="FILE",
+        help="the CA that issues the sites' certificates; [mqtt] ca, if left out",
+    )
+    proving.add_argument(
+        "--crl", type=Path, metavar="FILE", help="its list of revoked certificates"
+    )
+    proving.add_argument("--json", action="store_true", help="for programs")
     return parser
+
+
+def _verify(arguments: argparse.Namespace, settings: config.Config) -> int:
+    """Print what the database proves; return 0 if that is everything."""
+    ca = arguments.ca or settings.mqtt.ca
+    if ca is None:
+        message = "no CA to check the sites' certificates by; name it: --ca ca.crt"
+        raise ConfigError(message)
+    now_ms = clock.wall_ms()
+    begin_ms = verify.moment_ms(arguments.begin, settings.timezone)
+    end_ms = now_ms
+    if arguments.to is not None:
+        end_ms = verify.moment_ms(arguments.to, settings.timezone)
+    question = verify.Question(
+        settings.region, arguments.site, verify.period(begin_ms, end_ms), now_ms
+    )
+    report = verify.verify(settings.store, question, Authority(ca, arguments.crl))
+    if arguments.json:
+        print(verify.as_json(report, question))
+    else:
+        print(verify.as_text(report, question, settings.timezone))
+    return 0 if report.is_proven else 1
 
 
 def _echo_key(settings: config.Config, site: str) -> int:

@@ -1,0 +1,427 @@
+"""Reads what a proof needs: digests, payloads, and whether the rows agree with them.
+
+Cannot write. What the rows should be it learns from the writer's own code (`store.rows`),
+into a database in memory: a proof must not have its own idea of how a payload is stored.
+Works beside a running collector, in one read transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from jaga_agent.wire.base import MalformedMessage, encode
+from jaga_agent.wire.evidence import (
+    LEAF_OF,
+    Digest,
+    HistoryItem,
+    RecordCode,
+    hash_of,
+    open_item,
+)
+from jaga_server.core.digests import Finding, Kind, Record
+from jaga_server.errors import StoreError
+from jaga_server.store import rows
+from jaga_server.store.sqlite import migrations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from jaga_server.core.digests import Period, SeqRange
+
+TABLES: Final = {
+    "heartbeat": ("sample", "host_sample"),
+    "event": ("event",),
+    "histogram": ("histogram",),
+    "digest": ("digest",),
+}
+"""Where a record of each leaf has its rows."""
+SHOWN: Final = 4
+"""Differences told of one record; more are counted."""
+ORPHANS: Final = 100
+"""Rows without a record that are told of each table at most."""
+
+_KEY: Final = {
+    "sample": "minute = :t_ms / 60000 AND site_no = :site_no AND t_ms = :t_ms AND",
+    "host_sample": "minute = :t_ms / 60000 AND site_no = :site_no AND t_ms = :t_ms AND",
+    "event": "t_ms = :t_ms AND",
+    "histogram": "site_no = :site_no AND t_ms = :t_ms AND",
+    "digest": "",
+}
+"""What finds a record's rows by one seek, beside its boot and number."""
+_MINUTES: Final = """
+    WITH RECURSIVE span(n) AS (
+        VALUES (:from_ms / 60000) UNION ALL
+        SELECT n + 1 FROM span WHERE n < :to_ms / 60000
+    )
+    SELECT found.boot_no, found.seq, found.t_ms
+    FROM span CROSS JOIN {table} found ON found.minute = n
+"""
+_ORPHANS: Final = """
+    {source} WHERE found.site_no = :site_no
+        AND found.t_ms BETWEEN :from_ms AND :to_ms AND NOT EXISTS (
+            SELECT 1 FROM record WHERE record.boot_no = found.boot_no
+            AND record.seq = found.seq AND record.t_ms = found.t_ms AND leaf = :leaf)
+    LIMIT :limit
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDigest:
+    """One digest as it came."""
+
+    t_ms: int
+    arrival_ms: int
+    digest: Digest
+    hash: bytes
+    is_canonical: bool
+    """Whether its payload is spelled as a site spells it: what is signed is the meaning,
+    and only one spelling of it was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Boot:
+    number: int
+    boot: bytes
+    start_ms: int | None
+
+
+class Evidence:
+    """One site's part of the database, read-only; `with` holds one state of it."""
+
+    def __init__(self, path: Path, site: str) -> None:
+        """Check that the database and the site are there; raises StoreError."""
+        self._path = path
+        if not path.is_file():
+            message = f"store {path}: there is no such file; name the collector's"
+            raise StoreError(message)
+        self._db = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro",
+            uri=True,
+            timeout=5,
+            isolation_level=None,
+        )
+        self._db.row_factory = sqlite3.Row
+        self._scratch = sqlite3.connect(":memory:", isolation_level=None)
+        self._scratch.row_factory = sqlite3.Row
+        try:
+            with self._errors():
+                self._open(site)
+        except StoreError:
+            self.close()
+            raise
+
+    def _open(self, site: str) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        newest = migrations()[-1][0]
+        if version != newest:
+            message = (
+                f"store {self._path}: version {version}, this collector knows {newest};"
+                " run `jaga-collector run` of the same version first"
+            )
+            raise StoreError(message)
+        self._db.execute("BEGIN")
+        found = self._db.execute(
+            "SELECT site_no FROM site WHERE site = ?", (site,)
+        ).fetchone()
+        if found is None:
+            message = (
+                f"store {self._path}: nothing of a site {site!r} is in it;"
+                " `jaga-collector sites` lists those that are"
+            )
+            raise StoreError(message)
+        self._site_no: int = found[0]
+        self._boots = {
+            row["boot"]: _Boot(row["boot_no"], row["boot"], row["offset_ms"])
+            for row in self._db.execute(
+                "SELECT boot_no, boot, offset_ms FROM boot WHERE site_no = ?"
+                " ORDER BY boot_no",
+                (self._site_no,),
+            )
+        }
+        for _, sql in migrations():
+            self._scratch.executescript(sql)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the database go."""
+        self._db.close()
+        self._scratch.close()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            message = f"store {self._path}: {error}"
+            raise StoreError(message) from error
+
+    def digests(self) -> list[StoredDigest]:
+        """Return every digest of the site that can be read, as they came."""
+        found = []
+        with self._errors():
+            for row in self._db.execute(
+                "SELECT payload, t_ms, arrival_ms FROM payload"
+                " JOIN record USING (boot_no, seq) JOIN boot USING (boot_no)"
+                " WHERE site_no = ? AND kind = ? ORDER BY boot_no, seq",
+                (self._site_no, RecordCode.DIGEST),
+            ):
+                # What cannot be read is no digest: `records` tells of it.
+                with contextlib.suppress(MalformedMessage):
+                    digest = _digest(row["payload"])
+                    found.append(
+                        StoredDigest(
+                            row["t_ms"],
+                            row["arrival_ms"],
+                            digest,
+                            hash_of(RecordCode.DIGEST, row["payload"]),
+                            encode(digest) == row["payload"],
+                        )
+                    )
+        return found
+
+    def inside(self, period: Period) -> dict[bytes, list[int]]:
+        """Return the numbers of the records of a period, rising, by boot."""
+        with self._errors():
+            return {
+                boot.boot: [
+                    row[0]
+                    for row in self._db.execute(
+                        "SELECT seq FROM record WHERE boot_no = ?"
+                        " AND t_ms BETWEEN ? AND ? ORDER BY seq",
+                        (boot.number, period.from_ms, period.to_ms),
+                    )
+                ]
+                for boot in self._boots.values()
+            }
+
+    def lost(self) -> dict[bytes, list[SeqRange]]:
+        """Return what the site has said that it will never send, by boot."""
+        return self._ranges("SELECT first, last FROM lost WHERE boot_no = ?")
+
+    def settled(self) -> dict[bytes, int]:
+        """Return the highest number that was ever stored or booked, by boot."""
+        found = self._ranges("SELECT first, last FROM coverage WHERE boot_no = ?")
+        return {
+            boot: max(last for _, last in spans)
+            for boot, spans in found.items()
+            if spans
+        }
+
+    def _ranges(self, sql: str) -> dict[bytes, list[SeqRange]]:
+        with self._errors():
+            return {
+                boot.boot: [
+                    (row[0], row[1]) for row in self._db.execute(sql, (boot.number,))
+                ]
+                for boot in self._boots.values()
+            }
+
+    def records(self, boot: bytes, first: int, last: int) -> list[Record]:
+        """Return the records first…last of a boot, each held against its payload."""
+        of_boot = self._boots.get(boot)
+        if of_boot is None:
+            return []
+        with self._errors():
+            return [
+                self._record(of_boot, row)
+                for row in self._db.execute(
+                    "SELECT seq, leaf, t_ms, arrival_ms, at_ms, wall_ms, clock_age_s,"
+                    " kind, payload FROM record LEFT JOIN payload USING (boot_no, seq)"
+                    " WHERE boot_no = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+                    (of_boot.number, first, last),
+                )
+            ]
+
+    def _record(self, boot: _Boot, row: sqlite3.Row) -> Record:
+        payload: bytes | None = row["payload"]
+        return Record(
+            boot.boot,
+            row["seq"],
+            row["leaf"],
+            row["t_ms"],
+            row["arrival_ms"],
+            None if payload is None else hashed(row["kind"], payload),
+            () if payload is None else shortened(self._faults(boot, row, payload)),
+        )
+
+    def _faults(self, boot: _Boot, row: sqlite3.Row, payload: bytes) -> list[str]:
+        """Return every difference between a record's rows and its payload."""
+        if row["kind"] not in LEAF_OF:
+            return [f"kind {row['kind']} is none"]
+        kind = RecordCode(row["kind"])
+        try:
+            message = open_item(HistoryItem(kind, payload))
+        except MalformedMessage as error:
+            return [f"no {LEAF_OF[kind]}: {error}"]
+        identity = {
+            "leaf": LEAF_OF[kind],
+            "seq": message.seq,
+            "at_ms": message.at_ms,
+            "wall_ms": message.wall_ms,
+            "clock_age_s": message.clock_age_s,
+        }
+        faults = [
+            f"record.{name} is {row[name]}, sent was {sent}"
+            for name, sent in identity.items()
+            if row[name] != sent
+        ]
+        if message.boot != boot.boot:
+            faults.append(f"boot is {boot.boot.hex()}, sent was {message.boot.hex()}")
+        dated_ms = row["arrival_ms"]
+        if boot.start_ms is not None:
+            dated_ms = min(boot.start_ms + message.at_ms, dated_ms)
+        if row["t_ms"] != dated_ms:
+            faults.append(f"record.t_ms is {row['t_ms']}, its boot's start says {dated_ms}")
+        return faults + self._differences(boot, row, message)
+
+    def _differences(
+        self, boot: _Boot, row: sqlite3.Row, message: rows.Record
+    ) -> Iterator[str] | list[str]:
+        leaf = row["leaf"]
+        key = {
+            "t_ms": row["t_ms"],
+            "site_no": self._site_no,
+            "boot_no": boot.number,
+            "seq": row["seq"],
+        }
+        self._scratch.execute("BEGIN")
+        try:
+            try:
+                rows.insert(
+                    self._scratch, boot.number, self._site_no, message, row["t_ms"]
+                )
+            except sqlite3.Error as error:
+                return [f"this payload could never be stored: {error}"]
+            faults: list[str] = []
+            for table in TABLES.get(leaf, ()):
+                wanted = self._scratch.execute(f"SELECT * FROM {table}")  # noqa: S608 (a name of ours)
+                here = self._db.execute(
+                    f"SELECT * FROM {table} WHERE {_KEY[table]}"  # noqa: S608 (a name of ours)
+                    " boot_no = :boot_no AND seq = :seq",
+                    key,
+                )
+                faults += differences(table, wanted, here)
+            return faults
+        finally:
+            self._scratch.execute("ROLLBACK")
+
+    def unfounded(self, period: Period) -> list[Finding]:
+        """Name the period's rows that belong to no record, and boots dated by nothing."""
+        found = []
+        names = {boot.number: boot.boot for boot in self._boots.values()}
+        with self._errors():
+            for leaf, tables in TABLES.items():
+                for table in tables:
+                    found += [
+                        Finding(
+                            Kind.FORGED,
+                            names.get(row["boot_no"]),
+                            row["seq"],
+                            row["seq"],
+                            row["t_ms"],
+                            row["t_ms"],
+                            f"a row of {table} that is no record's",
+                        )
+                        for row in self._orphans(leaf, table, period)
+                    ]
+            found += [f for boot in self._boots.values() if (f := self._misdated(boot))]
+        return found
+
+    def _orphans(self, leaf: str, table: str, period: Period) -> list[sqlite3.Row]:
+        if table == "digest":
+            sql = (
+                "SELECT boot_no, seq, NULL AS t_ms FROM digest found WHERE site_no ="
+                " :site_no AND NOT EXISTS (SELECT 1 FROM record WHERE record.boot_no ="
+                " found.boot_no AND record.seq = found.seq AND leaf = :leaf) LIMIT :limit"
+            )
+        else:
+            source = (
+                _MINUTES.format(table=table)
+                if table in {"sample", "host_sample"}
+                else f"SELECT found.boot_no, found.seq, found.t_ms FROM {table} found"  # noqa: S608 (a name of ours)
+            )
+            sql = _ORPHANS.format(source=source)
+        values = {
+            "leaf": leaf,
+            "site_no": self._site_no,
+            "from_ms": period.from_ms,
+            "to_ms": period.to_ms,
+            "limit": ORPHANS,
+        }
+        return self._db.execute(sql, values).fetchall()
+
+    def _misdated(self, boot: _Boot) -> Finding | None:
+        """Return a finding if no record tells the start that a boot is dated by."""
+        if boot.start_ms is None:
+            return None
+        for row in self._db.execute(
+            "SELECT kind, payload FROM record JOIN payload USING (boot_no, seq)"
+            " WHERE boot_no = ? AND clock_age_s >= 0 AND wall_ms - at_ms = ?",
+            (boot.number, boot.start_ms),
+        ):
+            with contextlib.suppress(MalformedMessage, ValueError):
+                told = open_item(HistoryItem(RecordCode(row["kind"]), row["payload"]))
+                if told.clock_age_s >= 0 and told.wall_ms - told.at_ms == boot.start_ms:
+                    return None
+        detail = "no record tells the start that all of this boot is dated by"
+        return Finding(Kind.ALTERED, boot.boot, None, None, None, None, detail)
+
+
+def _digest(payload: bytes) -> Digest:
+    message = open_item(HistoryItem(RecordCode.DIGEST, payload))
+    assert isinstance(message, Digest)  # noqa: S101 the kind says so; for the type
+    return message
+
+
+def hashed(kind: int, payload: bytes) -> bytes:
+    """Return the hash of a record; of an impossible kind one that no root has."""
+    return hash_of(RecordCode(kind), payload) if kind in LEAF_OF else bytes(32)
+
+
+def shortened(faults: list[str]) -> tuple[str, ...]:
+    """Return the first few, and how many more there are."""
+    more = len(faults) - SHOWN
+    return tuple(faults[:SHOWN]) + ((f"{more} more",) if more > 0 else ())
+
+
+def differences(
+    table: str, wanted: Iterable[sqlite3.Row], here: Iterable[sqlite3.Row]
+) -> Iterator[str]:
+    """Yield what differs between the rows that should be and those that are."""
+    by_uplink = [
+        {str(row["uplink"]) if "uplink" in row.keys() else "": row for row in each}  # noqa: SIM118 a Row is no mapping
+        for each in (wanted, here)
+    ]
+    should, are = by_uplink
+    for name in dict.fromkeys(itertools.chain(should, are)):
+        where = f"{table} {name}".rstrip()
+        if name not in are:
+            yield f"{where}: its row is not here"
+        elif name not in should:
+            yield f"{where}: a row that was not sent"
+        else:
+            for column in should[name].keys():  # noqa: SIM118 a Row is no mapping
+                sent, is_now = should[name][column], are[name][column]
+                if sent != is_now:
+                    yield f"{where} {column} is {_shown(is_now)}, sent was {_shown(sent)}"
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bytes():
+            return value[:8].hex() + ("…" if len(value) > 8 else "")
+        case _:
+            text = str(value)
+            return text[:60] + ("…" if len(text) > 60 else "")
