@@ -45,8 +45,9 @@ class Folder:
                 for name, content in files.items():
                     _write(new / name, content)
                 _move(new, self.path)
-            finally:
+            except OSError:
                 shutil.rmtree(new, ignore_errors=True)
+                raise
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -87,8 +88,13 @@ class Folder:
             _sync(self.path / STAGING)
 
     def settle(self, issued: Collection[str]) -> None:
-        """Move what is staged to its place if its serial was issued, else remove it."""
+        """Move what is staged to its place if its serial was issued, else remove it.
+
+        Half-written files of an interrupted run go, too.
+        """
         with _said(self.path / STAGING):
+            for half in self.path.glob(f".*.{'[0-9a-f]' * 8}"):
+                half.unlink()
             for aside in sorted((self.path / STAGING).glob("*")):
                 if aside.name in issued:
                     # Keys first: a certificate in its place has its key beside it.
@@ -106,8 +112,9 @@ def write(path: Path, content: bytes, mode: int | None = None) -> None:
     try:
         _write(new, content, mode or _mode(path))
         _move(new, path)
-    finally:
+    except OSError:
         new.unlink(missing_ok=True)
+        raise
 
 
 def _mode(path: Path) -> int:
