@@ -45,7 +45,8 @@ class Broker:
 
         Its path must be short: a Unix socket's is 107 bytes at most. `port` None: any
         free one of loopback. `config` None: the template; in it @ADDRESS@, @PORT@,
-        @SOCKET@, @DIRECTORY@ and @USER@ are filled in, and it must listen on @SOCKET@.
+        @SOCKET@, @DIRECTORY@ and @USER@ are filled in. One without @SOCKET@ must listen
+        on `address` and `port`.
         `options` are lines added at its end. `start` runs a program, e.g. elsewhere.
         """
         self.address = address
@@ -80,11 +81,11 @@ class Broker:
             )
         self.process = process
         deadline_s = boottime_s() + START_WITHIN_S
-        while not _accepts(self.socket_path):
+        while not self._accepts():
             if process.poll() is not None or boottime_s() > deadline_s:
                 self.stop()
                 last = " | ".join(self.log().strip().splitlines()[-3:])
-                msg = f"mosquitto does not accept on {self.socket_path}: {last}"
+                msg = f"mosquitto does not accept connections: {last}"
                 raise LabError(msg)
             # The socket's birth is no event for us; the process's end is.
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -110,7 +111,8 @@ class Broker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-
-def _accepts(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(str(path)) == 0
+    def _accepts(self) -> bool:
+        local = "@SOCKET@" in self._template
+        with socket.socket(socket.AF_UNIX if local else socket.AF_INET) as probe:
+            where = str(self.socket_path) if local else (self.address, self.port)
+            return probe.connect_ex(where) == 0
