@@ -120,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     proving.add_argument("--site", required=True, help="e.g. tps-6408052001-901")
     when = "e.g. 2027-02-14 or 2027-02-14T08:30"
-    proving.add_argument("--from", required=True, metavar="TIME", help=when, dest="begin")
+    proving.add_argument(
+        "--from", required=True, metavar="TIME", help=when, dest="begin"
+    )
     proving.add_argument("--to", metavar="TIME", help=f"{when}; now, if left out")
     proving.add_argument(
         "--ca",

@@ -148,7 +148,8 @@ def _signature(
     signature = stored.digest.signature
     fitting = [c for c in certificates if c.verifies(signature, signed)]
     best = next(
-        (c for c in fitting if c.fault is None), next(iter([*fitting, *certificates]), None)
+        (c for c in fitting if c.fault is None),
+        next(iter([*fitting, *certificates]), None),
     )
     if best is None:
         fault = "no certificate is here that it could be of"

@@ -25,7 +25,7 @@ from jaga_agent.wire.evidence import (
 from jaga_server.core.digests import Finding, Kind, Record
 from jaga_server.errors import StoreError
 from jaga_server.store import rows
-from jaga_server.store.sqlite import migrations
+from jaga_server.store.opening import migrations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -281,7 +281,9 @@ class Evidence:
         if boot.start_ms is not None:
             dated_ms = min(boot.start_ms + message.at_ms, dated_ms)
         if row["t_ms"] != dated_ms:
-            faults.append(f"record.t_ms is {row['t_ms']}, its boot's start says {dated_ms}")
+            faults.append(
+                f"record.t_ms is {row['t_ms']}, its boot's start says {dated_ms}"
+            )
         return faults + self._differences(boot, row, message)
 
     def _differences(
