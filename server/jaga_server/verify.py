@@ -1,19 +1,20 @@
-"""`jaga-collector verify`: is what the database holds of a site what the site sent?
+"""`jaga-collector verify`: whether what the database holds of a site is what it sent.
 
-Reads the database, has the signatures checked, asks `core.proof`, and says the answer:
-the verdict first, then each thing that does not hold.
+Reads the database, has the signatures checked, and asks `core.proof`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-import msgspec
-
 from jaga_agent.wire.evidence import digest_to_sign
+from jaga_server import verdict
+from jaga_server.adapters import clock
+from jaga_server.adapters.certificates import Authority
 from jaga_server.core import proof
 from jaga_server.core.digests import (
     Kind,
@@ -24,20 +25,20 @@ from jaga_server.core.digests import (
     order,
     relevant,
     signature_fault,
+    vouched,
 )
 from jaga_server.errors import ConfigError
 from jaga_server.store.evidence import Evidence
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-    from jaga_server.adapters.certificates import Authority, Certificate
-    from jaga_server.core.digests import Finding, Record
+    from jaga_server.adapters.certificates import Certificate
+    from jaga_server.config import Config
+    from jaga_server.core.digests import Record
     from jaga_server.store.evidence import StoredDigest
 
-SHOWN: Final = 40
-"""Findings listed of one kind; `--json` has all."""
 LONGEST: Final = timedelta(days=92)
 """A period: a quarter at most, so that one site's fits in memory."""
 
@@ -50,6 +51,47 @@ class Question:
     site: str
     period: Period
     now_ms: int
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Give the command its options."""
+    parser.description = (
+        "Exit status 0: all of the period is proven; 1: something is not; 2: it could"
+        " not be looked at. docs/evidence.md says what is proven, and how."
+    )
+    when = "e.g. 2027-02-14 or 2027-02-14T08:30"
+    parser.add_argument("--site", required=True, help="e.g. tps-6408052001-901")
+    parser.add_argument(
+        "--from", required=True, metavar="TIME", help=when, dest="begin"
+    )
+    parser.add_argument("--to", metavar="TIME", help=f"{when}; now, if left out")
+    parser.add_argument(
+        "--ca",
+        type=Path,
+        metavar="FILE",
+        help="the CA that issues the sites' certificates; [mqtt] ca, if left out",
+    )
+    parser.add_argument(
+        "--crl", type=Path, metavar="FILE", help="its list of revoked certificates"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def answer(arguments: argparse.Namespace, settings: Config) -> tuple[str, int]:
+    """Return what to print, and the exit status; raises CollectorError."""
+    ca = arguments.ca or settings.mqtt.ca
+    if ca is None:
+        message = "no CA to check the sites' certificates by; name it: --ca ca.crt"
+        raise ConfigError(message)
+    zone = settings.timezone
+    now_ms = to_ms = clock.wall_ms()
+    if arguments.to is not None:
+        to_ms = moment_ms(arguments.to, zone)
+    asked = period(moment_ms(arguments.begin, zone), to_ms)
+    question = Question(settings.region, arguments.site, asked, now_ms)
+    report = verify(settings.store, question, Authority(ca, arguments.crl))
+    say = verdict.as_json if arguments.json else verdict.as_text
+    return say(report, question.site, zone), 0 if report.is_proven else 1
 
 
 def moment_ms(text: str, zone: str) -> int:
@@ -122,7 +164,7 @@ def judged(
         if refusal is None and not found.is_canonical:
             refusal = (Kind.ALTERED, "not the bytes that were sent, though they say it")
         chain.append(replace(statement, refusal=refusal))
-    return chain
+    return vouched(chain)
 
 
 def _statement(stored: StoredDigest) -> Statement:
@@ -185,119 +227,3 @@ def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             joined.append((first, last))
     return joined
-
-
-# Saying it
-
-
-def as_json(report: Report, question: Question) -> str:
-    """Return the report for programs: one JSON object, times in Unix milliseconds."""
-    answer: dict[str, Any] = {
-        "site": question.site,
-        "region": question.region,
-        "from_ms": report.period.from_ms,
-        "to_ms": report.period.to_ms,
-        "proven": report.is_proven,
-        "records": report.records,
-        "records_proven": report.proven,
-        "digests": report.digests,
-        "digests_proven": report.digests_proven,
-        "recorded_ms": report.recorded_ms,
-        "proven_ms": report.proven_ms,
-        "findings_by_kind": proof.tally(report),
-        "findings": [
-            {
-                "kind": f.kind.value,
-                "fails": f.fails,
-                "boot": None if f.boot is None else f.boot.hex(),
-                "first": f.first,
-                "last": f.last,
-                "begin_ms": f.begin_ms,
-                "end_ms": f.end_ms,
-                "detail": f.detail,
-            }
-            for f in report.findings
-        ],
-    }
-    return msgspec.json.format(msgspec.json.encode(answer), indent=2).decode()
-
-
-def as_text(report: Report, question: Question, zone: str) -> str:
-    """Return the report for people: the verdict first."""
-    tz = ZoneInfo(zone)
-    failing = sum(finding.fails for finding in report.findings)
-    verdict = "PROVEN" if report.is_proven else "NOT PROVEN"
-    begin, end = (_time(ms, tz) for ms in (report.period.from_ms, report.period.to_ms))
-    reason = (
-        "what is here is what the site sent, and nothing is missing"
-        if report.is_proven
-        else f"{_count(failing, 'thing')} {'does' if failing == 1 else 'do'} not hold"
-    )
-    lines = [
-        f"{verdict}: {question.site}, {begin} to {end} ({zone}): {reason}",
-        f"  {report.proven} of {_count(report.records, 'record')} proven,"
-        f" {report.digests_proven} of {_count(report.digests, 'digest')} good;"
-        f" {_share(report)}",
-    ]
-    shown: dict[Kind, int] = {}
-    for finding in report.findings:
-        shown[finding.kind] = shown.get(finding.kind, 0) + 1
-        if shown[finding.kind] <= SHOWN:
-            lines.append(_line(finding, tz))
-    lines += [
-        f"{kind.value:9} … and {count - SHOWN} more; --json lists all"
-        for kind, count in shown.items()
-        if count > SHOWN
-    ]
-    return "\n".join(lines)
-
-
-def _share(report: Report) -> str:
-    """Return how much time it is, e.g. "proven 23.98 h of 24.00 h recorded (99.9 %)"."""
-    whole_ms = report.period.to_ms - report.period.from_ms
-    recorded = f"{_hours(report.recorded_ms)} recorded"
-    if not report.recorded_ms:
-        return f"nothing recorded in {_hours(whole_ms)}"
-    # Rounded down: 100 % must mean all.
-    permille = report.proven_ms * 1000 // report.recorded_ms
-    return (
-        f"{_hours(report.proven_ms)} of {recorded} ({permille / 10:.1f} %),"
-        f" in a period of {_hours(whole_ms)}"
-    )
-
-
-def _line(finding: Finding, tz: ZoneInfo) -> str:
-    parts = [f"{finding.kind.value:9}"]
-    if finding.boot is not None:
-        name = finding.boot.hex()
-        if finding.first is not None:
-            name += f"/{finding.first}"
-        if finding.last != finding.first:
-            name += f"–{finding.last}"
-        parts.append(name)
-    parts += _when(finding, tz)
-    return f"{' '.join(parts)}: {finding.detail}"
-
-
-def _when(finding: Finding, tz: ZoneInfo) -> list[str]:
-    begin = None if finding.begin_ms is None else _time(finding.begin_ms, tz)
-    end = None if finding.end_ms is None else _time(finding.end_ms, tz)
-    if begin is None:
-        return [] if end is None else [f"before {end}"]
-    if end is None:
-        return [f"after {begin}"]
-    return [begin if begin == end else f"{begin} to {end}"]
-
-
-def _time(ms: int, tz: ZoneInfo) -> str:
-    return datetime.fromtimestamp(ms / 1000, tz).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _hours(ms: int) -> str:
-    if ms < 2 * 3_600_000:
-        return f"{ms / 60_000:.1f} min"
-    return f"{ms / 3_600_000:.2f} h"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

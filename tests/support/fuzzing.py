@@ -88,7 +88,7 @@ def _envelope(data):
         assert topic.site == SITE
         if isinstance(opened, evidence.History):
             _history(opened)
-        elif isinstance(opened, orders.Command) and hasattr(inbox, "open_order"):
+        elif isinstance(opened, orders.Command):
             inbox.open_order(opened, SITE)
     except RejectedError as refusal:
         return _refused(refusal.reason)
@@ -96,8 +96,6 @@ def _envelope(data):
 
 
 def _history(opened):
-    if not hasattr(inbox, "unpack"):
-        return
     for item in inbox.unpack(opened, SITE):
         try:
             inbox.open_item(item, SITE)
@@ -185,7 +183,7 @@ def seeds():
         kind = next(k for k in KINDS if name.startswith(k.__name__.lower()))
         found.append((kind.__name__, payload))
         leaf = kind.__name__.lower()
-        if leaf in topics.LEAVES:
+        if leaf in topics.CONSUMED:
             place = topics.LEAVES.index(leaf)
             found.append(("envelope", bytes((place,)) + payload))
         if leaf in evidence.CODE_OF:

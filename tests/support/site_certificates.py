@@ -78,7 +78,7 @@ class SiteAuthority:
             private = serialization.load_pem_private_key(key.read_bytes(), None)
         certificate = (
             self._builder(
-                _name(site, "site"), private, begin or _now() - timedelta(days=1), days
+                _name(site, "site"), private, begin or _now() - timedelta(days=2), days
             )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
             .add_extension(

@@ -13,7 +13,7 @@ digests in their chain's order; whoever calls judges their signatures in that or
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -193,6 +193,23 @@ def order(statements: Sequence[Statement]) -> list[Statement]:
         ordered.append(statement)
         waiting += reversed(following.pop(statement.hash, []))
     return ordered
+
+
+def vouched(chain: Sequence[Statement]) -> list[Statement]:
+    """Return the chain with what a digest that counts vouches for, in any way before it.
+
+    It names the digest before by its hash: the site's key says that those very bytes are
+    the site's, whatever became of the key or certificate that they were signed by.
+    """
+    named: set[bytes] = set()
+    found = []
+    for statement in reversed(chain):
+        if statement.refusal is None or statement.hash in named:
+            named.add(statement.prev)
+            found.append(replace(statement, refusal=None))
+        else:
+            found.append(statement)
+    return found[::-1]
 
 
 def relevant(

@@ -161,8 +161,10 @@ class _Examination:
                 boot.void.append((statement.first, statement.last, _name(statement)))
         for boot in self._boots.values():
             boot.covers.sort()
+        self._last_of = {s.of: place for place, s in enumerate(self._good)}
+        """By boot, the place of the last digest that covers of it."""
         self._latest: dict[bytes, int] = {}
-        """By boot, when the chain last spoke of others only."""
+        """By boot, when another one last made a digest."""
 
     def run(self, settled: Mapping[bytes, int]) -> Report:
         """Look at all of it and return the report."""
@@ -400,8 +402,11 @@ class _Examination:
         """Whether the chain went past this record's place without it."""
         if record.seq < boot.top:
             return True
+        if boot.boot in self._last_of:
+            # The chain comes to a boot once.
+            return self._last_of[boot.boot] < len(self._good) - 1
         if boot.boot not in self._latest:
-            times = (s.t_ms for s in self._good if boot.boot not in {s.of, s.boot})
+            times = (s.t_ms for s in self._good if s.boot != boot.boot)
             self._latest[boot.boot] = max(times, default=-(2**63))
         return self._latest[boot.boot] > record.t_ms + GRACE_MS
 

@@ -288,7 +288,7 @@ class Evidence:
 
     def _differences(
         self, boot: _Boot, row: sqlite3.Row, message: rows.Record
-    ) -> Iterator[str] | list[str]:
+    ) -> list[str]:
         leaf = row["leaf"]
         key = {
             "t_ms": row["t_ms"],
