@@ -455,8 +455,11 @@ def test_two_runs_at_once_wait_for_each_other(ca, good):
 
 def test_a_reader_that_goes_is_no_fault(ca):
     ran = subprocess.run(
-        ["bash", "-c", 'set -o pipefail; "$0" -m jaga_deploy list --ca "$1" | true']
-        + [sys.executable, str(ca)],
+        [
+            *("bash", "-c"),
+            'set -o pipefail; "$0" -m jaga_deploy list --ca "$1" | true',
+            *(sys.executable, str(ca)),
+        ],
         capture_output=True,
         text=True,
         check=False,
