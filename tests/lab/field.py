@@ -6,7 +6,8 @@
         client.connect(field.address, field.port)
 
 Whatever is issued before `with` begins, or given as `sites`, `operators`, is in the
-broker's rights; after later changes call `reload()` or `restart()`.
+broker's rights; after later changes call `reload()` or `restart()`. In the lab's internet:
+`address=topology.BROKER, port=8883, start=lab.internet.popen`.
 """
 
 from __future__ import annotations
