@@ -21,8 +21,7 @@ RIGHTS: Final = "jaga.acl"
 DROP_IN: Final = "jaga-broker.conf"
 UNSAID: Final = (
     r"^[0-9T:-]+: (Received|Sending) (PUBLISH|PUB[A-Z]+|PING[A-Z]+|SUB[A-Z]+|UNSUB[A-Z]+"
-    r"|CONNACK|DISCONNECT) |^[0-9T:-]+: (No will|Will) message specified"
-    r"|^[0-9T:-]+: \s"
+    r"|CONNACK|DISCONNECT) |^[0-9T:-]+: No will message|^[0-9T:-]+: \s.* \(QoS [012]\)"
 )
 """Lines of the debug log that tell of a message or repeat another line (grep -E)."""
 

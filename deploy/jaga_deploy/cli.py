@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import signal
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -35,13 +35,15 @@ PORT: Final = 8883
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = _parser().parse_args(argv)
-    # `list | head` must end quietly, and so must all that only print at their end.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
     except DeployError as error:
         print(f"jaga-deploy: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone; that is no fault.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 130
     return 0

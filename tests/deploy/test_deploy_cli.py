@@ -453,6 +453,20 @@ def test_two_runs_at_once_wait_for_each_other(ca, good):
     assert sorted(each["name"] for each in listed) == [f"tps-{n}" for n in range(4)]
 
 
+def test_a_reader_that_goes_is_no_fault(ca):
+    ran = subprocess.run(
+        [
+            *("bash", "-c"),
+            'set -o pipefail; "$0" -m jaga_deploy list --ca "$1" | true',
+            *(sys.executable, str(ca)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 # -- what is shown -----------------------------------------------------------------
 def test_list_shows_states_and_warns_before_an_end(ca, good, deploy, monkeypatch):
     good("broker", "issue", "h")

@@ -127,7 +127,10 @@ def test_each_reads_its_own_and_nothing_else(who, place, join):
 
 def test_a_will_in_another_sites_name_is_never_sent(place, join):
     reader = join(place.collector()).subscribe(topic("+", "status"))
+    offset = len(place.broker.log())
     forger = Client(place.site(A), will=topic(B, "status")).connect(place)
+    asked = rf" as {A} .*\n.*: Will message specified.*\n.*: \t{topic(B, 'status')}$"
+    lines_since(place, offset, asked)
     honest = Client(place.site(B), will=topic(B, "status")).connect(place)
     for account, client in ((A, forger), (B, honest)):
         offset = len(place.broker.log())
@@ -256,7 +259,7 @@ def test_a_session_is_resumed_with_its_certificate(place):
 
 def test_the_log_of_the_service_keeps_refusals_and_leaves_messages_out(place, join):
     """The drop-in's grep, on what the broker really says."""
-    client = join(place.site(A))
+    client = join(place.site(A), will=topic(B, "status"))
     client.subscribe(topic(A, "command"))
     client.publish(topic(A, "heartbeat"))
     client.publish(topic(B, "heartbeat"))
@@ -279,8 +282,9 @@ def test_the_log_of_the_service_keeps_refusals_and_leaves_messages_out(place, jo
         f"Denied PUBLISH from {A}",
         f"{A} 1 {topic(A, 'command')}",
         f"New client connected from .* as {A} ",
+        rf" as {A} .*\n.*: Will message specified.*\n.*: \t{topic(B, 'status')}\n",
         "did not return a certificate",
     ):
         assert re.search(wanted, kept), wanted
-    for unwanted in ("Received", "Sending", "will message"):
+    for unwanted in ("Received", "Sending", "No will", "(QoS"):
         assert unwanted not in kept

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).parents[2] / "deploy" / "mosquitto" / "jaga-lab.conf"
 START_WITHIN_S = 10.0
+RUNNING = " running\n"
 
 
 class Broker:
@@ -45,8 +46,8 @@ class Broker:
 
         Its path must be short: a Unix socket's is 107 bytes at most. `port` None: any
         free one of loopback. `config` None: the template; in it @ADDRESS@, @PORT@,
-        @SOCKET@, @DIRECTORY@ and @USER@ are filled in. One without @SOCKET@ must listen
-        on `address` and `port`.
+        @SOCKET@, @DIRECTORY@ and @USER@ are filled in. One without @SOCKET@ must log
+        notices.
         `options` are lines added at its end. `start` runs a program, e.g. elsewhere.
         """
         self.address = address
@@ -75,13 +76,14 @@ class Broker:
         path = self.directory / "mosquitto.conf"
         path.write_text(text)
         self.socket_path.unlink(missing_ok=True)
+        starts = self.log().count(RUNNING) if self._log_path.exists() else 0
         with self._log_path.open("ab") as log:
             process = self._start(
                 ["mosquitto", "-c", str(path)], stdout=log, stderr=subprocess.STDOUT
             )
         self.process = process
         deadline_s = boottime_s() + START_WITHIN_S
-        while not self._accepts():
+        while not self._accepts(starts):
             if process.poll() is not None or boottime_s() > deadline_s:
                 self.stop()
                 last = " | ".join(self.log().strip().splitlines()[-3:])
@@ -111,8 +113,9 @@ class Broker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _accepts(self) -> bool:
-        local = "@SOCKET@" in self._template
-        with socket.socket(socket.AF_UNIX if local else socket.AF_INET) as probe:
-            where = str(self.socket_path) if local else (self.address, self.port)
-            return probe.connect_ex(where) == 0
+    def _accepts(self, starts: int) -> bool:
+        if "@SOCKET@" not in self._template:
+            # A TLS port, or one in another namespace: it says so when it listens.
+            return self.log().count(RUNNING) > starts
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            return probe.connect_ex(str(self.socket_path)) == 0

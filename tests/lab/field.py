@@ -6,7 +6,8 @@
         client.connect(field.address, field.port)
 
 Whatever is issued before `with` begins, or given as `sites`, `operators`, is in the
-broker's rights; after later changes call `reload()` or `restart()`.
+broker's rights; after later changes call `reload()` or `restart()`. In the lab's internet:
+`address=topology.BROKER, port=8883, start=lab.internet.popen`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ import pwd
 import signal
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from jaga_deploy import cli
 from lab.broker import Broker
 from lab.errors import LabError
+from lab.namespace import popen
 from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import subprocess
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 
@@ -56,11 +59,12 @@ class Field:
         port: int | None = None,
         options: str = "",
         ca: Path | None = None,
+        start: Callable[..., subprocess.Popen[Any]] = popen,
     ) -> None:
         """Make the CA, the broker's and the collector's certificate in `directory`.
 
         `options` are lines added to the broker's configuration; `ca` is a CA made before
-        that has the broker's certificate.
+        that has the broker's certificate; `start` runs a program, e.g. in a namespace.
         """
         self.directory = directory
         self.config = directory / "broker"
@@ -68,6 +72,7 @@ class Field:
         self._broker: Broker | None = None
         self.address = address
         self._port = port
+        self._start = start
         self.ca = ca or directory / "ca"
         directory.mkdir(parents=True, exist_ok=True)
         if ca is None:
@@ -156,6 +161,7 @@ class Field:
             address=self.address,
             port=self.port,
             config=(self.config / "jaga.conf").read_text() + self._options,
+            start=self._start,
         )
         self._broker.start()
         return self
