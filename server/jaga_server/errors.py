@@ -7,6 +7,7 @@
   x BrokerError          the broker refused this collector for good
   x WebError             the page's port cannot be had
   x EchoError            the reflector's port cannot be had
+  x ExportError          the folder for an export cannot be written
 """
 
 
@@ -36,3 +37,7 @@ class WebError(CollectorError):
 
 class EchoError(CollectorError):
     """The reflector's address cannot be had."""
+
+
+class ExportError(CollectorError):
+    """What a proof is made from cannot be put into that folder."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from jaga_agent.wire.evidence import digest_to_sign
-from jaga_server import verdict
+from jaga_server import export, verdict
 from jaga_server.adapters import clock
 from jaga_server.adapters.certificates import Authority
 from jaga_server.core import proof
@@ -74,6 +74,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crl", type=Path, metavar="FILE", help="its list of revoked certificates"
     )
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="FOLDER",
+        help="put payloads, digests and signatures there, for others to check",
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -89,7 +95,8 @@ def answer(arguments: argparse.Namespace, settings: Config) -> tuple[str, int]:
         to_ms = moment_ms(arguments.to, zone)
     asked = period(moment_ms(arguments.begin, zone), to_ms)
     question = Question(settings.region, arguments.site, asked, now_ms)
-    report = verify(settings.store, question, Authority(ca, arguments.crl))
+    authority = Authority(ca, arguments.crl)
+    report = verify(settings.store, question, authority, folder=arguments.export)
     say = verdict.as_json if arguments.json else verdict.as_text
     return say(report, question.site, zone), 0 if report.is_proven else 1
 
@@ -114,15 +121,27 @@ def period(from_ms: int, to_ms: int) -> Period:
     return Period(from_ms, to_ms)
 
 
-def verify(store: Path, question: Question, authority: Authority) -> Report:
-    """Return what the database proves; raises StoreError if it cannot be read."""
+def verify(
+    store: Path,
+    question: Question,
+    authority: Authority,
+    *,
+    folder: Path | None = None,
+) -> Report:
+    """Return what the database proves; raises StoreError if it cannot be read.
+
+    `folder`: where to put what it is proven from, for others to check.
+    """
     with Evidence(store, question.site) as evidence:
         chain = judged(evidence.digests(), question, authority)
         inside = evidence.inside(question.period)
+        wanted = _wanted(chain, question.period, inside)
         records: list[Record] = []
-        for boot, spans in _wanted(chain, question.period, inside).items():
+        for boot, spans in wanted.items():
             for first, last in spans:
                 records += evidence.records(boot, first, last)
+        if folder is not None:
+            export.export(evidence, wanted, folder)
         report = proof.examine(
             chain,
             records,
@@ -161,7 +180,9 @@ def judged(
             [certificates[der] for der in tried],
         )
         refusal = signature_fault(signature, statement.t_ms, statement.arrival_ms)
-        if refusal is None and not found.is_canonical:
+        if refusal is None and not statement.is_sane:
+            refusal = (Kind.FORGED, "it covers what no site would say")
+        elif refusal is None and not found.is_canonical:
             refusal = (Kind.ALTERED, "not the bytes that were sent, though they say it")
         chain.append(replace(statement, refusal=refusal))
     return vouched(chain)

@@ -5,9 +5,13 @@ real key; then one thing in it is changed, and only that must be named.
 """
 
 import json
+import re
 import sqlite3
+import subprocess
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -22,7 +26,7 @@ from jaga_server.adapters.certificates import Authority
 from jaga_server.core.digests import GRACE_MS, Kind, Period
 from jaga_server.core.district import Moment
 from jaga_server.core.model import Thresholds
-from jaga_server.errors import ConfigError, StoreError
+from jaga_server.errors import ConfigError, ExportError, StoreError
 from jaga_server.ingest import batch
 from jaga_server.ingest.received import Received
 from jaga_server.store.sqlite import Store
@@ -657,8 +661,6 @@ def test_a_chain_signed_anew_with_another_certificate(
     authority = SiteAuthority(tmp_path / "strange") if is_strange else world.authority
     begin = None
     if more:
-        from datetime import UTC, datetime
-
         begin = datetime.fromtimestamp(BEGIN_MS / 1000 - 20 * 86_400, UTC)
     files = authority.issue(name, tag="forger", begin=begin, days=10 if more else 365)
     prev = evidence.NO_HASH
@@ -813,3 +815,80 @@ def test_periods():
     for begin, end in ((2, 1), (1, 1), (0, 10**12)):
         with pytest.raises(ConfigError):
             period(begin, end)
+
+
+# Without Jaga
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "evidence.md"
+
+
+def commands():
+    """The document's second shell block, as it stands there."""
+    return re.findall(
+        r"^```sh\n(.*?)^```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE
+    )[1]
+
+
+@pytest.fixture
+def exported(world, tmp_path):
+    folder = tmp_path / "evidence"
+    question = Question(REGION, SITE, world.period, world.now_ms)
+    verify(world.database, question, Authority(world.authority.ca), folder=folder)
+    return folder
+
+
+def run_document(world, folder):
+    text = commands().replace("tps-6408052001-901", SITE)
+    text = text.replace("/etc/jaga/ca.crt", str(world.authority.ca))
+    assert text.count(SITE) == text.count(str(world.authority.ca)) == 1
+    return subprocess.run(
+        ["sh", "-c", text],
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_openssl_alone_proves_what_is_exported(world, exported):
+    done = run_document(world, exported)
+    assert (done.returncode, done.stderr) == (0, "")
+    *begins, last = done.stdout.splitlines()
+    assert last == "all digests hold"
+    assert len(begins) == 1
+    assert begins[0].endswith("begins here")
+    assert len(list((exported / "records").iterdir())) == len(world.site.records())
+
+
+@pytest.mark.slow
+def test_openssl_alone_finds_an_altered_record(world, exported):
+    beat = sorted((exported / "records").glob("*.heartbeat"))[3]
+    beat.write_bytes(flip(beat.read_bytes(), -5 % beat.stat().st_size))
+    done = run_document(world, exported)
+    assert done.returncode != 0
+    assert "root differs" in done.stdout
+
+
+@pytest.mark.slow
+def test_openssl_alone_finds_an_altered_digest(world, exported):
+    digest = sorted((exported / "records").glob("*.digest"))[1]
+    digest.write_bytes(flip(digest.read_bytes(), 30))
+    assert run_document(world, exported).returncode != 0
+
+
+@pytest.mark.slow
+def test_openssl_alone_finds_another_site(world, exported):
+    done = run_document(world, exported)
+    assert done.returncode == 0
+    for certificate in (exported / "digests").glob("*.crt"):
+        other = world.authority.issue(OTHER)
+        certificate.write_bytes(other.certificate.read_bytes())
+    assert run_document(world, exported).returncode != 0
+
+
+def test_an_export_is_not_written_over(world, exported):
+    question = Question(REGION, SITE, world.period, world.now_ms)
+    with pytest.raises(ExportError, match="has an export in it already"):
+        verify(world.database, question, Authority(world.authority.ca), folder=exported)

@@ -29,6 +29,10 @@ GRACE_MS: Final = 15 * 60_000
 what is not urgent."""
 
 
+MOST: Final = 10_000
+"""Records that one digest may cover; a site says 2000 at most."""
+
+
 class Kind(StrEnum):
     """What does not hold."""
 
@@ -103,6 +107,13 @@ class Statement:
     hash: bytes
     refusal: tuple[Kind, str] | None = None
     """Why it counts for nothing; None: the site signed it."""
+
+    @property
+    def is_sane(self) -> bool:
+        """Whether what it covers is what a site would say, and small enough to look at."""
+        return 0 <= self.last - self.first < MOST and all(
+            self.first <= first <= last <= self.last for first, last in self.missing
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +215,8 @@ def vouched(chain: Sequence[Statement]) -> list[Statement]:
     named: set[bytes] = set()
     found = []
     for statement in reversed(chain):
-        if statement.refusal is None or statement.hash in named:
+        is_named = statement.hash in named and statement.is_sane
+        if statement.refusal is None or is_named:
             named.add(statement.prev)
             found.append(replace(statement, refusal=None))
         else:

@@ -242,6 +242,24 @@ class Evidence:
                 )
             ]
 
+    def payloads(
+        self, boot: bytes, first: int, last: int
+    ) -> list[tuple[int, RecordCode, bytes]]:
+        """Return number, kind and payload of the records first…last of a boot."""
+        of_boot = self._boots.get(boot)
+        if of_boot is None:
+            return []
+        with self._errors():
+            return [
+                (row["seq"], RecordCode(row["kind"]), row["payload"])
+                for row in self._db.execute(
+                    "SELECT seq, kind, payload FROM payload WHERE boot_no = ?"
+                    " AND seq BETWEEN ? AND ? ORDER BY seq",
+                    (of_boot.number, first, last),
+                )
+                if row["kind"] in LEAF_OF
+            ]
+
     def _record(self, boot: _Boot, row: sqlite3.Row) -> Record:
         payload: bytes | None = row["payload"]
         return Record(
