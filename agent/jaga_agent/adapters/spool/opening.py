@@ -12,6 +12,7 @@ import logging
 import secrets
 import sqlite3
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 from jaga_agent.adapters.spool import tail
@@ -139,12 +140,24 @@ def _load(path: Path) -> Loaded:
             first = last = token
         if first is not None and last is not None:
             loaded.kept.append((first, last))
+        _reach(loaded)
         if head is not None:
             loaded.head = _head(loaded, head)
     except BaseException:
         database.close()
         raise
     return loaded
+
+
+def _reach(loaded: Loaded) -> None:
+    """Let each boot know its youngest record: that is not written with each one."""
+    for boot, after in zip_longest(loaded.boots, loaded.boots[1:]):
+        for first, last in reversed(loaded.kept):
+            if after is not None and first > after.base:
+                continue
+            if last > boot.base:
+                boot.highest = max(boot.highest, last - boot.base)
+            break
 
 
 def _head(loaded: Loaded, token: int) -> SpooledRecord | None:

@@ -33,6 +33,8 @@ MARKS_S: Final = 300.0
 HOUR_S: Final = 3600.0
 HOURS_KEPT: Final = 7 * 24
 """Covered records are kept for as many hours of running: a Pi has no other clock."""
+_LOG_SHARE_BYTES: Final = LOG_BYTES + 500_000
+"""Of the bound: a burst makes the log longer than it was made."""
 _DROPPED_AT_ONCE: Final = 500
 _ROW_BYTES: Final = 32
 """What a row takes beyond its payload, generously."""
@@ -59,7 +61,7 @@ class Writer:
         self._reader = reader
         self._retry_s = retry_s
         self._now = now
-        self._max_bytes = max(max_bytes - LOG_BYTES, max_bytes // 2)
+        self._max_bytes = max(max_bytes - _LOG_SHARE_BYTES, max_bytes // 2)
         self._database: Database | None = None
         self._state: State | None = None
         self._hours: list[int] = []
