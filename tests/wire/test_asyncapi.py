@@ -10,12 +10,33 @@ import msgspec
 import pytest
 import yaml
 
-from jaga_agent.wire import messages, topics
-from jaga_agent.wire.messages import Event, Heartbeat, Status
+from jaga_agent.wire import evidence, messages, orders, topics
+from jaga_agent.wire.base import encode
 from support.places import ROOT
 
 GOLDEN = Path(__file__).parent / "golden"
-RECORDS = {"heartbeat": Heartbeat, "event": Event, "status": Status}
+RECORDS = {
+    "heartbeat": messages.Heartbeat,
+    "event": messages.Event,
+    "status": messages.Status,
+    "history": evidence.History,
+    "watermark": evidence.Watermark,
+    "command": orders.Command,
+    "reply": orders.Reply,
+}
+INSIDE = (evidence.Histogram, evidence.Digest, evidence.HistoryItem, orders.Order)
+"""What travels packed in another message."""
+
+
+def struct(name):
+    """The contract's struct or enum of that name."""
+    return next(
+        getattr(module, name)
+        for module in (messages, evidence, orders)
+        if hasattr(module, name)
+    )
+
+
 DIALECT = "application/schema+json;version=draft-2020-12"
 
 DOCUMENT = yaml.safe_load((ROOT / "docs/asyncapi.yaml").read_text(encoding="utf-8"))
@@ -26,7 +47,7 @@ def code_schemas():
     """What msgspec says of the structs, by name."""
     return {
         name: schema
-        for kind in RECORDS.values()
+        for kind in (*RECORDS.values(), *INSIDE)
         for name, schema in msgspec.json.schema(kind)["$defs"].items()
     }
 
@@ -72,7 +93,7 @@ def test_types_bounds_and_nullability_agree(name):
 
 @pytest.mark.parametrize("name", code_schemas())
 def test_positions_and_names_agree(name):
-    documented, kind = SCHEMAS[name]["schema"], getattr(messages, name)
+    documented, kind = SCHEMAS[name]["schema"], struct(name)
     if issubclass(kind, enum.Enum):
         pairs = zip(documented["x-enum-varnames"], documented["enum"], strict=True)
         assert dict(pairs) == {member.name: member.value for member in kind}
@@ -105,15 +126,23 @@ def test_parameters_examples_are_accepted():
 
 
 @pytest.mark.parametrize(
-    ("leaf", "retain"), [("heartbeat", False), ("event", False), ("status", True)]
+    ("leaf", "action", "retain"),
+    [
+        ("heartbeat", "send", False),
+        ("event", "send", False),
+        ("status", "send", True),
+        ("history", "send", False),
+        ("watermark", "receive", True),
+        ("command", "receive", False),
+    ],
 )
-def test_delivery(leaf, retain):
+def test_delivery(leaf, action, retain):
     [operation] = [
         operation
         for operation in DOCUMENT["operations"].values()
         if operation["channel"]["$ref"] == f"#/channels/{leaf}"
     ]
-    assert operation["action"] == "send"
+    assert operation["action"] == action
     assert operation["bindings"]["mqtt"]["qos"] == 1
     assert operation["bindings"]["mqtt"]["retain"] is retain
     assert operation["messages"] == [{"$ref": f"#/channels/{leaf}/messages/{leaf}"}]
@@ -128,6 +157,21 @@ def test_delivery(leaf, retain):
         == "application/msgpack"
     )
     assert message["payload"] == {"$ref": f"#/components/schemas/{name}"}
+
+
+def test_a_command_is_answered():
+    reply = DOCUMENT["operations"]["receiveCommand"]["reply"]
+    assert reply["channel"] == {"$ref": "#/channels/reply"}
+
+
+def test_every_order_is_described_and_its_arguments_are_few():
+    action = next(
+        item
+        for item in SCHEMAS["Order"]["schema"]["prefixItems"]
+        if item["title"] == "action"
+    )
+    said = re.findall(r"[a-z-]+", action["description"].partition("One of")[2])
+    assert said == list(orders.ACTIONS)
 
 
 def test_the_will_is_a_status():
@@ -147,10 +191,10 @@ EXAMPLES = [
     ("name", "example"), EXAMPLES, ids=[example["name"] for _, example in EXAMPLES]
 )
 def test_an_example_is_its_golden_file(name, example):
-    kind = getattr(messages, name)
+    kind = struct(name)
     value = msgspec.json.decode(json.dumps(example["payload"]), type=kind)
     golden = bytes.fromhex((GOLDEN / f"{example['name']}.msgpack.hex").read_text())
-    assert messages.encode(value) == golden
+    assert encode(value) == golden
     # And it is valid by the document's own schema.
     schema = {**SCHEMAS[name]["schema"], "components": DOCUMENT["components"]}
     jsonschema.Draft202012Validator(schema).validate(example["payload"])

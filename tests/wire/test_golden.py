@@ -11,12 +11,32 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jaga_agent.wire import messages
+from jaga_agent.wire import evidence, messages, orders
 from jaga_agent.wire.messages import Heartbeat, decode, encode
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.json"))
 HEARTBEAT_MAX_BYTES = 200
+MESSAGES = {
+    "Heartbeat",
+    "Event",
+    "Status",
+    "Histogram",
+    "Digest",
+    "History",
+    "Watermark",
+    "Command",
+    "Order",
+    "Reply",
+}
+
+
+def struct(name):
+    return next(
+        getattr(module, name)
+        for module in (messages, evidence, orders)
+        if hasattr(module, name)
+    )
 
 
 def payload_of(name):
@@ -39,7 +59,7 @@ def named(value):
 def test_there_are_golden_files_of_every_message():
     assert {
         json.loads((GOLDEN / f"{name}.json").read_text())["message"] for name in NAMES
-    } == {"Heartbeat", "Event", "Status"}
+    } == MESSAGES
     assert {path.name.partition(".")[0] for path in GOLDEN.iterdir()} == set(NAMES)
 
 
@@ -47,7 +67,7 @@ def test_there_are_golden_files_of_every_message():
 def test_bytes_mean_what_the_file_says(name):
     readable = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
     payload = payload_of(name)
-    message = decode(payload, getattr(messages, readable["message"]))
+    message = decode(payload, struct(readable["message"]))
     assert named(message) == readable["fields"]
     assert encode(message) == payload
 
