@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from jaga_agent.errors import SpoolError
 from jaga_agent.report import Stamp
 from jaga_agent.wire import messages as wire
+from jaga_agent.wire.base import MalformedMessage, decode
 from jaga_agent.wire.evidence import BootMark, Watermark
 from jaga_agent.wire.topics import Topic
 
@@ -106,6 +107,15 @@ class Recorder:
         except SpoolError as error:
             _log.warning("spool: %s; the record will be sent again", error)
         self.pump()
+
+    def watermark(self, payload: bytes) -> None:
+        """Take what the collector says it has."""
+        try:
+            self._spool.cover(decode(payload, Watermark))
+        except MalformedMessage as error:
+            _log.warning("a watermark that cannot be read was dropped: %s", error)
+        except SpoolError as error:
+            _log.warning("spool: %s", error)
 
     def pump(self) -> None:
         """Hand over what is kept until the broker's window is full."""
