@@ -233,7 +233,7 @@ def broker_settings(config: Config) -> Settings:
         tls=tls,
         username=mqtt.username,
         password=mqtt.password,
-        keepalive_s=mqtt.keepalive_s,
+        keepalive_s=config.keepalive_s,
         subscriptions=tuple(
             str(Topic(config.site.region, config.site.id, leaf)) for leaf in TO_SITE
         ),
