@@ -423,6 +423,18 @@ class Will:
     delay_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What came on a topic that we subscribe to, with MQTT 5's properties as values."""
+
+    topic: str
+    payload: bytes
+    correlation: bytes | None = None
+    response_topic: str | None = None
+    expiry_s: int | None = None
+    """How long it would still have been kept, when the broker sent it."""
+
+
 class BrokerListener(Protocol):
     """Where the broker adapter tells what happened. Called on the event loop."""
 
@@ -445,16 +457,34 @@ class BrokerListener(Protocol):
         """Tell that the broker answered `token` with an error: it does not have it."""
         ...
 
+    def message(self, message: Message) -> None:
+        """Tell what came; always after this connection's `connected`.
+
+        It is acknowledged already: what must not be lost is asked for again by whoever
+        sent it.
+        """
+        ...
+
 
 class Broker(Protocol):
-    """One MQTT 5 connection that reconnects by itself, with full jitter."""
+    """One MQTT 5 connection that reconnects by itself, with full jitter.
+
+    Each connection subscribes anew (QoS 1) to what it was made to listen to, so that a
+    retained message comes each time.
+    """
 
     def start(self) -> None:
         """Begin to dial, on the running event loop."""
         ...
 
     def publish(
-        self, topic: str, payload: bytes, *, token: int | None, retain: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        token: int | None,
+        retain: bool = False,
+        correlation: bytes | None = None,
     ) -> bool:
         """Hand over one QoS 1 message; False when it was not taken.
 

@@ -103,7 +103,11 @@ def desk(spool, signer):
     clock = FakeClock(source=loop.time)
     troubles = Troubles()
     doors = SimpleNamespace(spool=spool, clock=clock, signer=signer)
-    return Digests(CONFIG, doors=doors, troubles=troubles), troubles
+    spool.handed_on = []
+    digests = Digests(
+        CONFIG, doors=doors, troubles=troubles, recorded=spool.handed_on.append
+    )
+    return digests, troubles
 
 
 @contextlib.asynccontextmanager
@@ -154,6 +158,7 @@ async def test_each_five_minutes_of_boot_time():
         # The boot is 1000 s old: due at 1200, 1500, 1800.
         await asyncio.sleep(250)
         assert [covered(d) for d in spool.digests()] == [(spool.boot, 1, 2)]
+        assert [(r.seq, r.leaf) for r in spool.handed_on] == [(3, "digest")]
         spool.add("heartbeat", "heartbeat")
         await asyncio.sleep(300)
         await asyncio.sleep(300)

@@ -105,7 +105,12 @@ class SigningSite:
         if self.files is not None:
             signer = SiteKey(self.files.key, self.files.certificate)
         doors = SimpleNamespace(spool=self.spool, clock=self.clock, signer=signer)
-        self.digests = Digests(self.config, doors=doors, troubles=Troubles())
+        self.digests = Digests(
+            self.config,
+            doors=doors,
+            troubles=Troubles(),
+            recorded=lambda _: None,
+        )
         self.digest()
         self.event("started")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from jaga_agent.core.model import UplinkName
     from jaga_agent.core.usage import Usage
-    from jaga_agent.ports import BrokerListener, Flows, Will
+    from jaga_agent.ports import BrokerListener, Flows, Message, Will
     from jaga_agent.wire.evidence import Watermark
 
 
@@ -236,6 +236,7 @@ class Published:
     payload: bytes
     token: int | None
     retain: bool
+    correlation: bytes | None = None
 
 
 class FakeBroker:
@@ -263,11 +264,17 @@ class FakeBroker:
         self.started = True
 
     def publish(
-        self, topic: str, payload: bytes, *, token: int | None, retain: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        token: int | None,
+        retain: bool = False,
+        correlation: bytes | None = None,
     ) -> bool:
         if not self.online or len(self._inflight) >= self._max_inflight:
             return False
-        message = Published(topic, payload, token, retain)
+        message = Published(topic, payload, token, retain, correlation)
         self._inflight.append(message)
         self.published.append(message)
         if retain:
@@ -295,6 +302,11 @@ class FakeBroker:
         self.online = False
         self._inflight.clear()
         self._listener.disconnected(reason)
+
+    def bring(self, message: Message) -> None:
+        """Let a message come."""
+        if self.online:
+            self._listener.message(message)
 
     def acknowledge(self, count: int = 1) -> None:
         """Acknowledge the oldest messages in flight."""

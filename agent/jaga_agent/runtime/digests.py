@@ -21,7 +21,7 @@ from jaga_agent.wire.base import MalformedMessage, decode, encode
 from jaga_agent.wire.evidence import CODE_OF, NO_HASH, Digest, RecordCode
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from jaga_agent.config import Config
     from jaga_agent.core.digesting import Covering, Span
@@ -45,13 +45,22 @@ PART: Final = "digest"
 class Digests:
     """Makes the digests; used on the event loop only."""
 
-    def __init__(self, config: Config, *, doors: Doors, troubles: Troubles) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        doors: Doors,
+        troubles: Troubles,
+        recorded: Callable[[SpooledRecord], None],
+    ) -> None:
+        """Tell `recorded` of each digest, once it is kept."""
         self._region = config.site.region
         self._site = config.site.id
         self._spool = doors.spool
         self._clock = doors.clock
         self._signer = doors.signer
         self._troubles = troubles
+        self._recorded = recorded
         self._told: bytes | None = None
         """The certificate that this run's digests have named."""
         if self._signer is None:
@@ -174,6 +183,7 @@ class Digests:
             digest = msgspec.structs.replace(digest, signature=signature)
         if spool.next_seq() != seq:
             return False
-        spool.append(seq, "digest", encode(digest))
+        kept = spool.append(seq, "digest", encode(digest))
         self._told = certificate
+        self._recorded(kept)
         return True
