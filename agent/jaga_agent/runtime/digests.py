@@ -33,8 +33,8 @@ _log = logging.getLogger(__name__)
 
 RETRY_S: Final = 30.0
 """After a failure; the records wait."""
-LAST_S: Final = 5.0
-"""For the digest of a clean stop: systemd waits longer."""
+LAST_S: Final = 3.0
+"""For the digest of a clean stop: systemd waits 10 s for all of it."""
 READ: Final = 200
 """Records read back in one go, so that the event loop never waits long for the card."""
 RACES: Final = 5
