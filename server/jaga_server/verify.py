@@ -16,6 +16,7 @@ from jaga_server import export, verdict
 from jaga_server.adapters import clock
 from jaga_server.adapters.certificates import Authority
 from jaga_server.core import proof
+from jaga_server.core.boot_records import ranges
 from jaga_server.core.digests import (
     Kind,
     Period,
@@ -232,7 +233,7 @@ def _wanted(
 ) -> dict[bytes, list[tuple[int, int]]]:
     """Return the spans of records to read, by boot: none twice."""
     spans: dict[bytes, list[tuple[int, int]]] = {
-        boot: proof.ranges(numbers) for boot, numbers in inside.items()
+        boot: ranges(numbers) for boot, numbers in inside.items()
     }
     for statement in relevant(chain, period, inside):
         spans.setdefault(statement.of, []).append((statement.first, statement.last))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import subprocess
 from types import SimpleNamespace
 
 import msgspec
@@ -386,6 +387,25 @@ async def test_a_real_key_signs_and_its_renewal_goes_on_in_the_chain(authority):
     assert is_signed_by(first, old)
     assert is_signed_by(second, files.der)
     assert_chained(spool)
+
+
+async def test_a_key_of_another_kind_is_a_trouble_and_no_poison(tmp_path):
+    """Its signature is longer than the wire has room for."""
+    key, certificate = tmp_path / "rsa.key", tmp_path / "rsa.crt"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"),
+            *("-subj", f"/CN={SITE}", "-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    spool = Spool()
+    spool.add("heartbeat")
+    digests, troubles = desk(spool, SiteKey(key, certificate))
+    assert not await digests._try(None)
+    assert "want ECDSA P-256" in troubles.all()[0]
+    assert spool.digests() == []
 
 
 async def test_half_a_renewal_signs_nothing(authority):

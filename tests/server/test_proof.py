@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaga_server.core.boot_records import ranges
 from jaga_server.core.digests import (
     MOST,
     NO_HASH,
@@ -19,7 +20,7 @@ from jaga_server.core.digests import (
     signature_fault,
     vouched,
 )
-from jaga_server.core.proof import examine, ranges, root_of, tally
+from jaga_server.core.proof import examine, root_of, tally
 
 MINUTE_MS = 60_000
 BEGIN_MS = 1_000_000_000

@@ -181,9 +181,23 @@ class Digests:
             data = evidence.digest_to_sign(self._region, self._site, digest)
             signature = await self._signer.sign(data)
             digest = msgspec.structs.replace(digest, signature=signature)
+        payload = encode(digest)
+        _check(payload)
         if spool.next_seq() != seq:
             return False
-        kept = spool.append(seq, "digest", encode(digest))
+        kept = spool.append(seq, "digest", payload)
         self._told = certificate
         self._recorded(kept)
         return True
+
+
+def _check(payload: bytes) -> None:
+    """Raise SigningError for what no collector would take: an RSA key's signature."""
+    try:
+        decode(payload, Digest)
+    except MalformedMessage as error:
+        msg = (
+            f"the key or certificate in [mqtt] will not do for digests ({error}); want"
+            " ECDSA P-256, as jaga-deploy site issue makes it"
+        )
+        raise SigningError(msg) from error

@@ -8,16 +8,15 @@ named: as narrow as can be told, and never as proven.
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from jaga_server.core.boot_records import BootRecords, ranges
 from jaga_server.core.digests import (
     GRACE_MS,
     NO_HASH,
     Finding,
     Kind,
-    Record,
     Report,
     relevant,
 )
@@ -25,9 +24,8 @@ from jaga_server.core.digests import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from jaga_server.core.digests import Period, SeqRange, Statement
-
-    Times = tuple[int | None, int | None]
+    from jaga_server.core.boot_records import Times
+    from jaga_server.core.digests import Period, Record, SeqRange, Statement
 
 POWER_CUT_MS: Final = 60_000
 """What a site keeps in RAM before its card has it: half a minute, and a margin."""
@@ -39,17 +37,6 @@ def root_of(hashes: Iterable[bytes]) -> bytes:
     for each in hashes:
         whole.update(each)
     return whole.digest()
-
-
-def ranges(numbers: Sequence[int]) -> list[SeqRange]:
-    """Return rising numbers as (first, last) of each unbroken run."""
-    found: list[SeqRange] = []
-    for number in numbers:
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return found
 
 
 def tally(report: Report) -> dict[str, int]:
@@ -76,57 +63,6 @@ def examine(
     return _Examination(chain, records, period, now_ms=now_ms, lost=lost).run(settled)
 
 
-class _Boot:
-    """One boot's records at hand, and what is known of them by now."""
-
-    def __init__(self, boot: bytes, records: list[Record], period: Period) -> None:
-        self.boot = boot
-        self.records = {r.seq: r for r in sorted(records, key=lambda r: r.seq)}
-        self.numbers = list(self.records)
-        self.inside = [
-            n
-            for n, r in self.records.items()
-            if period.from_ms <= r.t_ms <= period.to_ms
-        ]
-        self.covers: list[tuple[int, int, bool]] = []
-        """First and last that a digest that counts covers of it, rising; whether the
-        digest before that one is not here."""
-        self.void: list[tuple[int, int, str]] = []
-        """What digests that do not count say they cover, and which those are."""
-        self.proven: set[int] = set()
-        self.named: set[int] = set()
-        """What a finding is about, or what is a digest and judged as one."""
-
-    def around(self, first: int, last: int) -> Times:
-        """Return the times of what is here just before and just after these numbers."""
-        before = bisect_left(self.numbers, first) - 1
-        after = bisect_right(self.numbers, last)
-        return (
-            self.records[self.numbers[before]].t_ms if before >= 0 else None,
-            self.records[self.numbers[after]].t_ms
-            if after < len(self.numbers)
-            else None,
-        )
-
-    def is_covered(self, seq: int) -> bool:
-        """Whether a digest that counts speaks of this number."""
-        place = self._place(seq)
-        return place > 0 and self.covers[place - 1][1] >= seq
-
-    def is_torn(self, seq: int) -> bool:
-        """Whether the digest that follows this number lacks the one before it."""
-        place = self._place(seq)
-        return place < len(self.covers) and self.covers[place][2]
-
-    def _place(self, seq: int) -> int:
-        return bisect_right(self.covers, seq, key=lambda cover: cover[0])
-
-    @property
-    def top(self) -> int:
-        """The highest number that is covered; 0: none."""
-        return self.covers[-1][1] if self.covers else 0
-
-
 class _Examination:
     def __init__(
         self,
@@ -146,7 +82,7 @@ class _Examination:
         of_boot: dict[bytes, list[Record]] = {}
         for record in records:
             of_boot.setdefault(record.boot, []).append(record)
-        self._boots = {b: _Boot(b, found, period) for b, found in of_boot.items()}
+        self._boots = {b: BootRecords(b, found, period) for b, found in of_boot.items()}
         self._hashes = {s.hash for s in self._good}
         self._torn_ms = max(
             (s.t_ms for s in self._good if self._is_torn(s)), default=-(2**63)
@@ -192,15 +128,15 @@ class _Examination:
     def _is_torn(self, statement: Statement) -> bool:
         return statement.prev != NO_HASH and statement.prev not in self._hashes
 
-    def _boot(self, boot: bytes) -> _Boot:
+    def _boot(self, boot: bytes) -> BootRecords:
         if boot not in self._boots:
-            self._boots[boot] = _Boot(boot, [], self._period)
+            self._boots[boot] = BootRecords(boot, [], self._period)
         return self._boots[boot]
 
     def _find(
         self,
         kind: Kind,
-        boot: _Boot | None,
+        boot: BootRecords | None,
         numbers: SeqRange | None,
         times: Times,
         detail: str,
@@ -210,7 +146,7 @@ class _Examination:
         self._report.findings.append(Finding(kind, name, first, last, *times, detail))
 
     def _find_records(
-        self, kind: Kind, boot: _Boot, group: list[int], why: str
+        self, kind: Kind, boot: BootRecords, group: list[int], why: str
     ) -> None:
         """Name records that are here, which share one reason."""
         for first, last in ranges(group):
@@ -292,7 +228,9 @@ class _Examination:
         else:
             self._differs(statement, boot, claimed)
 
-    def _absent(self, boot: _Boot, numbers: Sequence[int], *, is_said: bool) -> None:
+    def _absent(
+        self, boot: BootRecords, numbers: Sequence[int], *, is_said: bool
+    ) -> None:
         """Name records that a digest speaks of and that are not here."""
         for first, last in ranges(numbers):
             kind = Kind.LOST
@@ -305,7 +243,9 @@ class _Examination:
                 detail = "recorded and signed by the site, and not here"
             self._find(kind, boot, (first, last), boot.around(first, last), detail)
 
-    def _spoilt(self, statement: Statement, boot: _Boot, claimed: list[int]) -> None:
+    def _spoilt(
+        self, statement: Statement, boot: BootRecords, claimed: list[int]
+    ) -> None:
         """Name what cannot be proven because others of its digest are amiss."""
         rest = [n for n in claimed if n not in boot.named]
         if not rest:
@@ -318,7 +258,9 @@ class _Examination:
         self._find(Kind.UNPROVEN, boot, (rest[0], rest[-1]), times, detail)
         boot.named.update(rest)
 
-    def _differs(self, statement: Statement, boot: _Boot, claimed: list[int]) -> None:
+    def _differs(
+        self, statement: Statement, boot: BootRecords, claimed: list[int]
+    ) -> None:
         """Name what is not what was signed: the very record if it can be told."""
         refused = {
             s.seq for s in self._chain if s.boot == boot.boot and s.refusal is not None
@@ -346,7 +288,7 @@ class _Examination:
 
     # What the rows say
 
-    def _rows(self, boot: _Boot) -> None:
+    def _rows(self, boot: BootRecords) -> None:
         """Name the rows that say otherwise than their record's payload."""
         for seq, record in boot.records.items():
             if not record.faults:
@@ -359,7 +301,7 @@ class _Examination:
                 why = "rows and payload differ: " + "; ".join(record.faults)
                 self._find_records(Kind.ALTERED, boot, [seq], why)
 
-    def _bare(self, boot: _Boot) -> None:
+    def _bare(self, boot: BootRecords) -> None:
         """Name the records of the period that nothing signed covers."""
         groups: dict[tuple[Kind, str], list[int]] = {}
         for seq in boot.inside:
@@ -368,7 +310,7 @@ class _Examination:
         for (kind, why), group in groups.items():
             self._find_records(kind, boot, group, why)
 
-    def _why_bare(self, boot: _Boot, seq: int) -> tuple[Kind, str]:
+    def _why_bare(self, boot: BootRecords, seq: int) -> tuple[Kind, str]:
         record = boot.records[seq]
         void = [name for first, last, name in boot.void if first <= seq <= last]
         last = boot.records.get(boot.top)
@@ -398,7 +340,7 @@ class _Examination:
             kind, why = Kind.FORGED, "the site's chain went on without them"
         return kind, why
 
-    def _is_passed(self, boot: _Boot, record: Record) -> bool:
+    def _is_passed(self, boot: BootRecords, record: Record) -> bool:
         """Whether the chain went past this record's place without it."""
         if record.seq < boot.top:
             return True
@@ -412,7 +354,7 @@ class _Examination:
 
     # The end, and how much it is
 
-    def _cut(self, boot: _Boot, settled: int) -> None:
+    def _cut(self, boot: BootRecords, settled: int) -> None:
         """Tell of records that were here once, above all that is."""
         top = max(boot.numbers[-1] if boot.numbers else 0, boot.top)
         period = self._period
@@ -438,7 +380,7 @@ class _Examination:
             begin_ms = max(newest_ms, period.from_ms)
             self._find(Kind.OPEN, None, None, (begin_ms, end_ms), detail)
 
-    def _measure(self, boot: _Boot) -> None:
+    def _measure(self, boot: BootRecords) -> None:
         report, period, records = self._report, self._period, boot.records
         report.records += len(boot.inside)
         report.proven += sum(n in boot.proven for n in boot.inside)

@@ -1,14 +1,11 @@
 """Reads what a proof needs: digests, payloads, and whether the rows agree with them.
 
-Cannot write. What the rows should be it learns from the writer's own code (`store.rows`),
-into a database in memory: a proof must not have its own idea of how a payload is stored.
-Works beside a running collector, in one read transaction.
+Cannot write. Works beside a running collector, in one read transaction.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
@@ -24,35 +21,18 @@ from jaga_agent.wire.evidence import (
 )
 from jaga_server.core.digests import Finding, Kind, Record
 from jaga_server.errors import StoreError
-from jaga_server.store import rows
+from jaga_server.store.agreement import TABLES, Agreement, Boot
 from jaga_server.store.opening import migrations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from jaga_server.core.digests import Period, SeqRange
 
-TABLES: Final = {
-    "heartbeat": ("sample", "host_sample"),
-    "event": ("event",),
-    "histogram": ("histogram",),
-    "digest": ("digest",),
-}
-"""Where a record of each leaf has its rows."""
-SHOWN: Final = 4
-"""Differences told of one record; more are counted."""
 ORPHANS: Final = 100
 """Rows without a record that are told of each table at most."""
 
-_KEY: Final = {
-    "sample": "minute = :t_ms / 60000 AND site_no = :site_no AND t_ms = :t_ms AND",
-    "host_sample": "minute = :t_ms / 60000 AND site_no = :site_no AND t_ms = :t_ms AND",
-    "event": "t_ms = :t_ms AND",
-    "histogram": "site_no = :site_no AND t_ms = :t_ms AND",
-    "digest": "",
-}
-"""What finds a record's rows by one seek, beside its boot and number."""
 _MINUTES: Final = """
     WITH RECURSIVE span(n) AS (
         VALUES (:from_ms / 60000) UNION ALL
@@ -83,13 +63,6 @@ class StoredDigest:
     and only one spelling of it was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Boot:
-    number: int
-    boot: bytes
-    start_ms: int | None
-
-
 class Evidence:
     """One site's part of the database, read-only; `with` holds one state of it."""
 
@@ -106,8 +79,7 @@ class Evidence:
             isolation_level=None,
         )
         self._db.row_factory = sqlite3.Row
-        self._scratch = sqlite3.connect(":memory:", isolation_level=None)
-        self._scratch.row_factory = sqlite3.Row
+        self._agreement = Agreement(self._db)
         try:
             with self._errors():
                 self._open(site)
@@ -136,15 +108,15 @@ class Evidence:
             raise StoreError(message)
         self._site_no: int = found[0]
         self._boots = {
-            row["boot"]: _Boot(row["boot_no"], row["boot"], row["offset_ms"])
+            row["boot"]: Boot(
+                row["boot_no"], self._site_no, row["boot"], row["offset_ms"]
+            )
             for row in self._db.execute(
                 "SELECT boot_no, boot, offset_ms FROM boot WHERE site_no = ?"
                 " ORDER BY boot_no",
                 (self._site_no,),
             )
         }
-        for _, sql in migrations():
-            self._scratch.executescript(sql)
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +127,7 @@ class Evidence:
     def close(self) -> None:
         """Let the database go."""
         self._db.close()
-        self._scratch.close()
+        self._agreement.close()
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -260,7 +232,7 @@ class Evidence:
                 if row["kind"] in LEAF_OF
             ]
 
-    def _record(self, boot: _Boot, row: sqlite3.Row) -> Record:
+    def _record(self, boot: Boot, row: sqlite3.Row) -> Record:
         payload: bytes | None = row["payload"]
         return Record(
             boot.boot,
@@ -268,72 +240,9 @@ class Evidence:
             row["leaf"],
             row["t_ms"],
             row["arrival_ms"],
-            None if payload is None else hashed(row["kind"], payload),
-            () if payload is None else shortened(self._faults(boot, row, payload)),
+            None if payload is None else _hashed(row["kind"], payload),
+            () if payload is None else self._agreement.faults(boot, row, payload),
         )
-
-    def _faults(self, boot: _Boot, row: sqlite3.Row, payload: bytes) -> list[str]:
-        """Return every difference between a record's rows and its payload."""
-        if row["kind"] not in LEAF_OF:
-            return [f"kind {row['kind']} is none"]
-        kind = RecordCode(row["kind"])
-        try:
-            message = open_item(HistoryItem(kind, payload))
-        except MalformedMessage as error:
-            return [f"no {LEAF_OF[kind]}: {error}"]
-        identity = {
-            "leaf": LEAF_OF[kind],
-            "seq": message.seq,
-            "at_ms": message.at_ms,
-            "wall_ms": message.wall_ms,
-            "clock_age_s": message.clock_age_s,
-        }
-        faults = [
-            f"record.{name} is {row[name]}, sent was {sent}"
-            for name, sent in identity.items()
-            if row[name] != sent
-        ]
-        if message.boot != boot.boot:
-            faults.append(f"boot is {boot.boot.hex()}, sent was {message.boot.hex()}")
-        dated_ms = row["arrival_ms"]
-        if boot.start_ms is not None:
-            dated_ms = min(boot.start_ms + message.at_ms, dated_ms)
-        if row["t_ms"] != dated_ms:
-            faults.append(
-                f"record.t_ms is {row['t_ms']}, its boot's start says {dated_ms}"
-            )
-        return faults + self._differences(boot, row, message)
-
-    def _differences(
-        self, boot: _Boot, row: sqlite3.Row, message: rows.Record
-    ) -> list[str]:
-        leaf = row["leaf"]
-        key = {
-            "t_ms": row["t_ms"],
-            "site_no": self._site_no,
-            "boot_no": boot.number,
-            "seq": row["seq"],
-        }
-        self._scratch.execute("BEGIN")
-        try:
-            try:
-                rows.insert(
-                    self._scratch, boot.number, self._site_no, message, row["t_ms"]
-                )
-            except sqlite3.Error as error:
-                return [f"this payload could never be stored: {error}"]
-            faults: list[str] = []
-            for table in TABLES.get(leaf, ()):
-                wanted = self._scratch.execute(f"SELECT * FROM {table}")  # noqa: S608 (a name of ours)
-                here = self._db.execute(
-                    f"SELECT * FROM {table} WHERE {_KEY[table]}"  # noqa: S608 (a name of ours)
-                    " boot_no = :boot_no AND seq = :seq",
-                    key,
-                )
-                faults += differences(table, wanted, here)
-            return faults
-        finally:
-            self._scratch.execute("ROLLBACK")
 
     def unfounded(self, period: Period) -> list[Finding]:
         """Name the period's rows that belong to no record, and boots dated by nothing."""
@@ -380,7 +289,7 @@ class Evidence:
         }
         return self._db.execute(sql, values).fetchall()
 
-    def _misdated(self, boot: _Boot) -> Finding | None:
+    def _misdated(self, boot: Boot) -> Finding | None:
         """Return a finding if no record tells the start that a boot is dated by."""
         if boot.start_ms is None:
             return None
@@ -403,45 +312,6 @@ def _digest(payload: bytes) -> Digest:
     return message
 
 
-def hashed(kind: int, payload: bytes) -> bytes:
+def _hashed(kind: int, payload: bytes) -> bytes:
     """Return the hash of a record; of an impossible kind one that no root has."""
     return hash_of(RecordCode(kind), payload) if kind in LEAF_OF else bytes(32)
-
-
-def shortened(faults: list[str]) -> tuple[str, ...]:
-    """Return the first few, and how many more there are."""
-    more = len(faults) - SHOWN
-    return tuple(faults[:SHOWN]) + ((f"{more} more",) if more > 0 else ())
-
-
-def differences(
-    table: str, wanted: Iterable[sqlite3.Row], here: Iterable[sqlite3.Row]
-) -> Iterator[str]:
-    """Yield what differs between the rows that should be and those that are."""
-    by_uplink = [
-        {str(row["uplink"]) if "uplink" in row.keys() else "": row for row in each}  # noqa: SIM118 a Row is no mapping
-        for each in (wanted, here)
-    ]
-    should, are = by_uplink
-    for name in dict.fromkeys(itertools.chain(should, are)):
-        where = f"{table} {name}".rstrip()
-        if name not in are:
-            yield f"{where}: its row is not here"
-        elif name not in should:
-            yield f"{where}: a row that was not sent"
-        else:
-            for column in should[name].keys():  # noqa: SIM118 a Row is no mapping
-                sent, is_now = should[name][column], are[name][column]
-                if sent != is_now:
-                    yield f"{where} {column} is {_shown(is_now)}, sent was {_shown(sent)}"
-
-
-def _shown(value: object) -> str:
-    match value:
-        case None:
-            return "nothing"
-        case bytes():
-            return value[:8].hex() + ("…" if len(value) > 8 else "")
-        case _:
-            text = str(value)
-            return text[:60] + ("…" if len(text) > 60 else "")
