@@ -389,8 +389,8 @@ async def test_a_real_key_signs_and_its_renewal_goes_on_in_the_chain(authority):
     assert_chained(spool)
 
 
-async def test_a_key_of_another_kind_is_a_trouble_and_no_poison(tmp_path):
-    """Its signature is longer than the wire has room for."""
+@pytest.fixture
+def rsa(tmp_path):
     key, certificate = tmp_path / "rsa.key", tmp_path / "rsa.crt"
     subprocess.run(
         [
@@ -400,9 +400,14 @@ async def test_a_key_of_another_kind_is_a_trouble_and_no_poison(tmp_path):
         check=True,
         capture_output=True,
     )
+    return SiteKey(key, certificate)
+
+
+async def test_a_key_of_another_kind_is_a_trouble_and_no_poison(rsa):
+    """Its signature is longer than the wire has room for."""
     spool = Spool()
     spool.add("heartbeat")
-    digests, troubles = desk(spool, SiteKey(key, certificate))
+    digests, troubles = desk(spool, rsa)
     assert not await digests._try(None)
     assert "want ECDSA P-256" in troubles.all()[0]
     assert spool.digests() == []
