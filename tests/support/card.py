@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ class Card:
 
     def __enter__(self) -> Self:
         run("mount", "-o", "loop", self.image, self.root)
+        name = run("findmnt", "-no", "SOURCE", self.root).strip().removeprefix("/dev/")
+        self._counts = Path(f"/sys/block/{name}/stat")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,15 +45,31 @@ class Card:
     @property
     def written_bytes(self) -> int:
         """What the device was told to write since it was set up."""
-        name = run("findmnt", "-no", "SOURCE", self.root).strip().removeprefix("/dev/")
-        fields = Path(f"/sys/block/{name}/stat").read_text(encoding="ascii").split()
-        return int(fields[6]) * SECTOR_BYTES
+        return int(self._stat()[6]) * SECTOR_BYTES
+
+    @property
+    def flushes(self) -> int:
+        """How often the device was told to make durable what was written before."""
+        return int(self._stat()[15])
 
     def snapshot(self, image: Path) -> None:
-        """Copy the image as it is: what a power cut at this moment would leave."""
-        # Block by block while it is being written: what was written before the copy
-        # began is in it, of what is written meanwhile some is, as in a card's cache.
-        run("cp", "--sparse=always", self.image, image)
+        """Copy the image as it is: what a power cut at this moment would leave.
+
+        All that was written before the copy began is in it, and of what is written
+        meanwhile some is: as a card's cache does it with writes since the last flush.
+        A copy during which a flush ended could hold what came after it and lack what
+        came before, as no card may: then again.
+        """
+        for _ in range(1000):
+            before = self.flushes
+            shutil.copyfile(self.image, image)
+            if self.flushes == before:
+                return
+        msg = "the card is flushed all the time"
+        raise AssertionError(msg)
+
+    def _stat(self) -> list[str]:
+        return self._counts.read_text(encoding="ascii").split()
 
     def remount(self, options: str) -> None:
         run("mount", "-o", f"remount,{options}", self.root)
