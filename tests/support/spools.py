@@ -26,10 +26,12 @@ class SpoolHome:
     kernel: str = "11111111-1111-4111-8111-111111111111"
     now_s: float = 1000.0
     opened: list[SqliteSpool] = field(default_factory=list)
+    card: Path | None = None
+    """Where the file is; a folder of its own beside the RAM's if not said."""
 
     @property
     def path(self) -> Path:
-        return self.folder / "card" / "spool.sqlite3"
+        return (self.card or self.folder / "card") / "spool.sqlite3"
 
     @property
     def tail(self) -> Path:

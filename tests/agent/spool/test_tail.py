@@ -16,7 +16,8 @@ ENTRIES = [
 @pytest.fixture
 def written(tmp_path):
     path = tmp_path / "spool.tail"
-    tail = Tail(path, HEADER, ENTRIES[:2])
+    tail = Tail(path)
+    tail.rewrite(HEADER, ENTRIES[:2])
     for entry in ENTRIES[2:]:
         tail.append(entry)
     tail.count_connection(5)
@@ -34,12 +35,15 @@ def test_holds_what_was_written(written):
 
 def test_an_earlier_boots_entry_does_not_count_for_this_one(tmp_path):
     path = tmp_path / "tail"
-    Tail(path, HEADER, [Entry(b"boot---0", 5, 99, 1, b"old")]).close()
+    tail = Tail(path)
+    tail.rewrite(HEADER, [Entry(b"boot---0", 5, 99, 1, b"old")])
+    tail.close()
     assert read(path).header.last_seq == 7
 
 
 def test_is_cut(written):
-    tail = Tail(written, HEADER, ENTRIES)
+    tail = Tail(written)
+    tail.rewrite(HEADER, ENTRIES)
     tail.rewrite(HEADER, ENTRIES[4:])
     tail.append(ENTRIES[0])
     tail.close()
@@ -89,7 +93,8 @@ def test_random_bytes_are_no_tail(tmp_path_factory, content):
 
 
 def test_an_abandoned_one_takes_nothing(written):
-    tail = Tail(written, HEADER, ())
+    tail = Tail(written)
+    tail.rewrite(HEADER, ())
     tail.abandon()
     assert not written.exists()
     with pytest.raises(OSError, match="abandoned"):

@@ -67,7 +67,14 @@ CREATE TABLE state (
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
-_CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_CORRUPT: Final = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    # A table is missing, a column is of another type: the file is not the one we made.
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_CONSTRAINT,
+)
 _CARD: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 _CARD_ERRNO: Final = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
 _MARK: Final = msgspec.msgpack.Decoder(BootMark)
@@ -98,11 +105,23 @@ def is_corrupt(error: Exception) -> bool:
     return _code(error) in _CORRUPT
 
 
-def is_card(error: Exception) -> bool:
+def is_card(error: Exception, path: Path) -> bool:
     """Return whether the card is full or fails, which may pass."""
     if isinstance(error, OSError):
         return error.errno in _CARD_ERRNO
+    if _code(error) == sqlite3.SQLITE_CANTOPEN:
+        # SQLite says no more of a file that it cannot create.
+        try:
+            card = os.statvfs(path.parent)
+        except OSError:
+            return False
+        return bool(card.f_flag & os.ST_RDONLY) or card.f_bavail == 0
     return _code(error) in _CARD
+
+
+def is_full(error: Exception) -> bool:
+    """Return whether there is merely no room: what is there can be read."""
+    return _code(error) == sqlite3.SQLITE_FULL
 
 
 def _code(error: Exception) -> int:
@@ -195,8 +214,15 @@ class Database:
         return select(self._db, first, last, limit)
 
     def check(self) -> None:
-        """Raise a corruption's error if the file is not sound: reads all of it."""
-        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        """Raise a corruption's error if the file is not sound: reads all of it.
+
+        By a connection of its own, as this one may have in RAM what was there before.
+        """
+        db = self.reader()
+        try:
+            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        finally:
+            db.close()
         if verdict != "ok":
             raise damaged(verdict)
 
@@ -297,13 +323,20 @@ class Database:
 
         It must be closed last: SQLite deletes the log with the last connection that can.
         """
-        return sqlite3.connect(
+        db = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=ro",
             uri=True,
             timeout=_BUSY_S,
             isolation_level=None,
             check_same_thread=False,
         )
+        try:
+            # It is not open before it reads.
+            db.execute("SELECT 1 FROM state").fetchone()
+        except BaseException:
+            db.close()
+            raise
+        return db
 
     def close(self) -> None:
         self._db.close()

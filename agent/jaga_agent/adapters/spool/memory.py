@@ -6,6 +6,7 @@ the card. Records not yet on the card are here and, byte for byte, in the tail f
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from dataclasses import dataclass, replace
@@ -110,7 +111,13 @@ class Memory:
             boot = coverage.named(entry.boot)
             if boot is not None and boot.base + entry.seq not in coverage.kept:
                 self._take(boot.base + entry.seq, entry)
-        self._tail = Tail(tail_path, header, (f.entry for f in self.fresh.values()))
+        self._tail = Tail(tail_path)
+        try:
+            self._tail.rewrite(header, (f.entry for f in self.fresh.values()))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self._break_tail(error)
         self.urgent = bool(self.fresh)
 
     @property

@@ -199,7 +199,7 @@ def open_spool(path: Path, tail_path: Path, kernel: str) -> Opened:
         loaded.database.commit()
     except (sqlite3.Error, OSError) as error:
         loaded.database.close()
-        if not is_card(error):
+        if not is_card(error, path):
             raise _failed(path, error) from error
         _tell_without_card(path, error)
         # The card may not know this incarnation: then no other may take its name.
@@ -211,7 +211,7 @@ def _try_load(path: Path) -> Loaded | None:
     try:
         return load(path)
     except (sqlite3.Error, OSError) as error:
-        if not is_card(error):
+        if not is_card(error, path):
             raise _failed(path, error) from error
         _tell_without_card(path, error)
         return None
@@ -328,7 +328,7 @@ def _salvage(aside: Path, database: Database) -> int:
             saved += len(rows)
     except sqlite3.Error as error:
         database.roll_back()
-        if is_card(error):
+        if is_card(error, aside):
             raise
         # So damaged that nothing more can be had.
         _log.debug("salvage of %s ended: %s", aside, error)

@@ -129,11 +129,11 @@ def _header(content: bytes) -> Header | None:
 class Tail:
     """The file being written. Raises OSError, and is then as if nothing was asked."""
 
-    def __init__(self, path: Path, header: Header, entries: Iterable[Entry]) -> None:
-        """Begin it anew with these, in place of what is there."""
+    def __init__(self, path: Path) -> None:
+        """`rewrite` is to be called first: it begins anew, in place of what is there."""
         self._path = path
         self._file: int | None = None
-        self.rewrite(header, entries)
+        self._size = 0
 
     def append(self, entry: Entry) -> None:
         """Put one record at the end."""

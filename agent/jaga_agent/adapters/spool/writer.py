@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, Final
 
-from jaga_agent.adapters.spool.database import LOG_BYTES, damaged, is_corrupt
+from jaga_agent.adapters.spool.database import LOG_BYTES, damaged, is_corrupt, is_full
 from jaga_agent.adapters.spool.memory import BATCH, WORTH
 from jaga_agent.adapters.spool.opening import load, replace_damaged
 from jaga_agent.errors import SpoolError
@@ -133,8 +133,9 @@ class Writer:
             return
         memory = self._memory
         if self._unchecked or memory.suspect:
-            self._unchecked = memory.suspect = False
+            memory.suspect = False
             self._database.check()
+            self._unchecked = False
         while True:
             with memory.changed:
                 batch = memory.batch()
@@ -280,10 +281,11 @@ class Writer:
 
     def _failed(self, error: Exception) -> None:
         """Go on without the file; a damaged one is replaced at once."""
-        self._reader.use(None)
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        if not is_full(error):
+            self._reader.use(None)
+            if self._database is not None:
+                self._database.close()
+                self._database = None
         if is_corrupt(error):
             try:
                 self._take_over(replace_damaged(self._path, error))
