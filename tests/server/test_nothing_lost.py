@@ -147,6 +147,25 @@ def test_a_broker_that_ends_amid_a_stream(
     assert site.stale == 0
 
 
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_a_broker_killed_at_random_moments(broker, room, spooled, wait_until):
+    dice = random.Random("the broker")  # noqa: S311 (it guards nothing)
+    site = spooled(broker.port)
+    stream = Stream(site, every_s=0.05)
+    for _ in range(200):
+        wait_until(lambda: room.connected() and site.connected, "both are here", 60)
+        threading.Event().wait(dice.uniform(0, 1))
+        broker.stop(signal.SIGKILL)
+        if dice.random() < 0.5:
+            (broker.directory / "mosquitto.db").unlink(missing_ok=True)
+        broker.start()
+    stream.stop()
+    site.settle(120)
+    assert payloads(room) == recorded(site)
+    assert site.stale == 0
+
+
 def test_a_broker_whose_queue_overflows(make_broker, collector, spooled, wait_until):
     broker = make_broker("max_queued_messages 20\n")
     broker.start()
