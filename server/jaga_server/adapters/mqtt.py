@@ -62,6 +62,10 @@ TURN_S = 0.5
 """Longest wait of the loop without traffic."""
 
 
+REFUSALS = ("refused: ", "subscription refused: ")
+"""How a reason begins that is about this session, and not about the broker at all."""
+
+
 class _ConnectionEndedError(Exception):
     """Says why a connection is over."""
 
@@ -315,7 +319,7 @@ class Consumer:
             self._told.add(reason)
             log.log(
                 logging.DEBUG
-                if self._lane and "refused" not in reason
+                if self._lane and not reason.startswith(REFUSALS)
                 else logging.WARNING,
                 "broker not connected address=%s reason=%r; trying again",
                 self._settings.address,
