@@ -258,15 +258,20 @@ class Store:
         return [(boot, held.load(self._db, number)) for boot, number in found]
 
     def sites_touched(self, since_ms: int) -> list[str]:
-        """Return the sites of which records came since then, the last first."""
-        return [
-            site
-            for (site,) in self._db.execute(
+        """Return the sites of which records came since then, the last first.
+
+        Raises StoreError.
+        """
+        try:
+            rows = self._db.execute(
                 "SELECT site FROM boot JOIN site USING (site_no) WHERE touched_ms >= ?"
                 " GROUP BY site_no ORDER BY max(touched_ms) DESC",
                 (since_ms,),
-            )
-        ]
+            ).fetchall()
+        except sqlite3.Error as error:
+            message = f"store {self.path}: {error}"
+            raise StoreError(message) from error
+        return [site for (site,) in rows]
 
     def remember(self) -> Memory:
         """Return what was known when the collector last ran."""
