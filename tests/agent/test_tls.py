@@ -8,50 +8,10 @@ import pytest
 
 from jaga_agent import tls
 from jaga_agent.core.timekeeping import CertificateTime
+from support.dated_certificates import CA_EXTENSION, HOST, Pki
 
-HOST = "collector.example"
 NOW = datetime.now(tz=UTC)  # noqa: TID251 (certificates are judged by the real clock)
 DAY = timedelta(days=1)
-NEW = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-CA_EXTENSION = "basicConstraints=critical,CA:TRUE\n"
-LEAF_EXTENSION = f"subjectAltName=DNS:{HOST}\n"
-
-
-class Pki:
-    """Certificates of any dates: openssl run with another wall clock."""
-
-    def __init__(self, directory):
-        self.directory = directory
-
-    def openssl(self, at, *args):
-        subprocess.run(
-            ["faketime", at.strftime("%Y-%m-%d %H:%M:%S"), "openssl", *args],
-            cwd=self.directory,
-            check=True,
-            capture_output=True,
-            # faketime reads the date in the local zone.
-            env={"PATH": "/usr/bin:/bin", "TZ": "UTC"},
-        )
-
-    def issue(self, name, begins, days, *, signer=None, extension=LEAF_EXTENSION):
-        self.openssl(
-            begins,
-            *["req", *NEW, "-keyout", f"{name}.key", "-out", f"{name}.csr"],
-            *["-subj", f"/CN={name}"],
-        )
-        (self.directory / "extension").write_text(extension)
-        by = ["-signkey", f"{name}.key"]
-        if signer:
-            by = ["-CA", f"{signer}.crt", "-CAkey", f"{signer}.key", "-CAcreateserial"]
-        self.openssl(
-            begins,
-            *["x509", "-req", "-in", f"{name}.csr", *by, "-days", str(days)],
-            *["-extfile", "extension", "-out", f"{name}.crt"],
-        )
-        return self.path(name)
-
-    def path(self, name, kind="crt"):
-        return self.directory / f"{name}.{kind}"
 
 
 @pytest.fixture(scope="module")

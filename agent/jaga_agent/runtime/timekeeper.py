@@ -77,7 +77,7 @@ class Timekeeper:
         self._floor_s = floor_s
         self._state = Timekeeping()
         self._saved_at: float | None = None
-        self._told_at: float | None = None
+        self._step_told_at: float | None = None
         self._untold_step_ns = 0
         self._listener: Callable[[Reason, ClockChange], None] | None = None
         self._untold: list[tuple[Reason, ClockChange]] = []
@@ -182,12 +182,14 @@ class Timekeeper:
             return
         now = self._clock.now()
         self._untold_step_ns += step_ns
-        is_early = self._told_at is not None and now - self._told_at < TELL_S
+        told_at = self._step_told_at
+        is_early = told_at is not None and now - told_at < TELL_S
         why = timekeeping.changed(
             before, after, step_ns=0 if is_early else self._untold_step_ns
         )
         if why is not None:
-            self._told_at = now
+            if self._untold_step_ns:
+                self._step_told_at = now
             self._tell(before, why)
             self._untold_step_ns = 0
         if after.held is not None and (
