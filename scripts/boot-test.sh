@@ -184,6 +184,9 @@ systemd-analyze security --no-pager jaga-agent.service | tail -n 1 | sed 's/[^ -
 # ---- its work
 wait_for 15 "uplink one probed and active" carries one
 wait_for 15 "uplink two probed" is_up two
+# The unit lets it ask the kernel who keeps the clock, and not set it.
+journalctl -b --no-pager -o cat -u jaga-agent | grep -q "does not say whether NTP" && fail "adjtimex is refused"
+echo "CLOCK: $(ask "s['clock']['source']")"
 echo "PROBES: $(ask "', '.join('%s %s, RTT %.2f ms' % (u['name'], u['health'], u['rtt_ms']) for u in s['uplinks'])")"
 [ "$(ask "s['troubles']")" = "[]" ] || fail "troubles: $(ask "s['troubles']")"
 echo "ROUTE: $(ip route show table 100 | head -n 1)"

@@ -52,7 +52,7 @@ def floor_s(config: Config) -> int:
         try:
             return max(FLOOR_S, tls.issued_s(Path(name)))
         except (OSError, ValueError) as error:
-            _log.warning("%s; it is no witness of the time", error)
+            _log.debug("%s: it is no witness of the time", error)
     return FLOOR_S
 
 
