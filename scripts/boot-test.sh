@@ -296,7 +296,8 @@ unshare --mount --kill-child --fork bash -euc '
   echo $$ >"/sys/fs/cgroup/$2/cgroup.procs"
   exec script -qec "systemd-nspawn --quiet --register=no --keep-unit --link-journal=no \
     --boot --directory=\"$1\" --machine=jaga-boot-$$ --private-network \
-    --console=read-only --resolv-conf=off" /dev/null
+    --console=read-only --resolv-conf=off \
+    --system-call-filter=\"adjtimex clock_adjtime\"" /dev/null
 ' bash "$root" "$group" >"$work/console" 2>&1 </dev/null &
 guest=$!
 wait "$guest" || true
