@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Will,
     )
     from jaga_agent.reconcile import Reconciler
+    from jaga_agent.runtime.timekeeper import Timekeeper
     from jaga_agent.wire.echo import SiteState
 
     MakeEchoProber = Callable[[EchoListener, Callable[[], SiteState | None]], Prober]
@@ -41,6 +42,8 @@ class Doors:
     """Each is made, and closed, by the one who wires them."""
 
     clock: Clock
+    """The timekeeper, or a desk's."""
+    timekeeper: Timekeeper
     host: Host
     devices: Devices
     flow_counters: FlowCounters
