@@ -40,12 +40,12 @@ def export(
         (folder / "digests").mkdir()
         for boot, each in spans.items():
             for first, last in each:
-                for seq, kind, payload in evidence.payloads(boot, first, last):
+                for seq, kind, payload, t_ms in evidence.payloads(boot, first, last):
                     path = folder / "records" / _name(boot, seq, kind)
                     path.write_bytes(payload)
                     if kind is RecordCode.DIGEST:
                         stem = folder / "digests" / _stem(boot, seq)
-                        _digest(evidence, stem, payload)
+                        _digest(evidence, stem, payload, t_ms)
     except FileExistsError as error:
         message = f"{folder} has an export in it already; name an empty folder"
         raise ExportError(message) from error
@@ -54,13 +54,14 @@ def export(
         raise ExportError(message) from error
 
 
-def _digest(evidence: Evidence, stem: Path, payload: bytes) -> None:
+def _digest(evidence: Evidence, stem: Path, payload: bytes, t_ms: int) -> None:
     """Write one digest's parts; of what is none its payload is all there is."""
     with contextlib.suppress(MalformedMessage):
         digest = decode(payload, Digest)
         said = {
             "boot": digest.boot.hex(),
             "seq": digest.seq,
+            "t_ms": t_ms,
             "wall_ms": digest.wall_ms,
             "clock_age_s": digest.clock_age_s,
             "of": digest.of.hex(),
@@ -77,7 +78,7 @@ def _digest(evidence: Evidence, stem: Path, payload: bytes) -> None:
         stem.with_suffix(".signature").write_bytes(digest.signature)
         names = [
             _name(digest.of, seq, kind)
-            for seq, kind, _ in evidence.payloads(digest.of, digest.first, digest.last)
+            for seq, kind, *_ in evidence.payloads(digest.of, digest.first, digest.last)
             if not any(first <= seq <= last for first, last in digest.missing)
         ]
         lines = "".join(f"{name}\n" for name in names)

@@ -216,17 +216,18 @@ class Evidence:
 
     def payloads(
         self, boot: bytes, first: int, last: int
-    ) -> list[tuple[int, RecordCode, bytes]]:
-        """Return number, kind and payload of the records first…last of a boot."""
+    ) -> list[tuple[int, RecordCode, bytes, int]]:
+        """Return number, kind, payload and event time of a boot's records first…last."""
         of_boot = self._boots.get(boot)
         if of_boot is None:
             return []
         with self._errors():
             return [
-                (row["seq"], RecordCode(row["kind"]), row["payload"])
+                (row["seq"], RecordCode(row["kind"]), row["payload"], row["t_ms"])
                 for row in self._db.execute(
-                    "SELECT seq, kind, payload FROM payload WHERE boot_no = ?"
-                    " AND seq BETWEEN ? AND ? ORDER BY seq",
+                    "SELECT seq, kind, payload, t_ms FROM payload"
+                    " JOIN record USING (boot_no, seq)"
+                    " WHERE boot_no = ? AND seq BETWEEN ? AND ? ORDER BY seq",
                     (of_boot.number, first, last),
                 )
                 if row["kind"] in LEAF_OF
