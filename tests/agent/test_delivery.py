@@ -2,32 +2,17 @@
 
 import itertools
 
-import msgspec
 import pytest
 
-from jaga_agent.config import Config
 from jaga_agent.core.handed import GAP_S
 from jaga_agent.wire import messages as wire
 from jaga_agent.wire.evidence import History, LostRange, unpack
-from support.collector_model import World
-
-SITE = {"id": "tps-1", "region": "6408"}
-
-
-def config(mode="polling-day", **mqtt):
-    return msgspec.convert(
-        {
-            "site": {**SITE, "mode": mode},
-            "uplink": [{"name": "telkomsel", "device": "wan0"}],
-            "mqtt": {"host": "broker", "tls": False, **mqtt},
-        },
-        Config,
-    )
+from support.collector_model import World, site_config
 
 
 @pytest.fixture
 def world():
-    return World(config())
+    return World(site_config())
 
 
 def leaves(world):
@@ -103,7 +88,7 @@ def test_a_full_window_leaves_newest_state_waiting_and_events_in_order(world):
     [("polling-day", 300), ("ready", 900), ("dormant", 3600)],
 )
 def test_histograms_go_by_the_stage_s_cadence(mode, cadence_s):
-    world = World(config(mode))
+    world = World(site_config(mode))
     world.connect()
     world.settle()
     world.tell()
@@ -266,7 +251,7 @@ def test_a_collector_set_back_gets_it_all_again(world, same_store):
 
 
 def test_what_was_dropped_is_told_and_told_again_if_that_is_lost():
-    world = World(config())
+    world = World(site_config())
     world.spool._max_records = 10
     for _ in range(30):
         world.record("heartbeat")

@@ -7,10 +7,14 @@ imported here.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+
+_BOOTS: Final = 64
+"""Remembered at most."""
 
 
 class BootMark(Protocol):
@@ -80,29 +84,46 @@ def covers(mark: BootMark | None, first: int, last: int) -> bool:
     return all(word is Said.COVERED for _, _, word in said(mark, first, last))
 
 
-def of_boot(mark: Mark | None, boot: bytes) -> BootMark | None:
+def of_boot(mark: Mark, boot: bytes) -> BootMark | None:
     """Return what the mark says of a boot, if anything."""
-    if mark is None:
-        return None
     return next((each for each in mark.boots if each.boot == boot), None)
 
 
-def went_back(old: Mark | None, new: Mark) -> bool:
-    """Tell whether something that was committed is no longer, as far as is said.
+class Memory:
+    """What was said of each boot last; a mark lists those that were touched lately."""
 
-    A database restored from a backup, or another one. A boot that is not listed any more
-    is only one of which nothing came lately.
-    """
-    if old is None:
-        return False
-    if old.store != new.store or new.revision < old.revision:
-        return True
-    for was in old.boots:
-        now = of_boot(new, was.boot)
-        if now is not None and not all(
+    def __init__(self) -> None:
+        self._store = b""
+        self._boots: dict[bytes, BootMark] = {}
+        self._revision = -1
+
+    def take(self, mark: Mark) -> tuple[bool, bool]:
+        """Take a mark; return whether it says something new, and whether it goes back.
+
+        Back: what was committed is no longer, as after a database was restored from a
+        backup, or replaced.
+        """
+        is_first = self._revision < 0
+        back = not is_first and (
+            self._store != mark.store
+            or mark.revision < self._revision
+            or any(self._shrank(now) for now in mark.boots)
+        )
+        new = back or is_first or mark.revision != self._revision
+        if back:
+            self._boots.clear()
+        self._store, self._revision = mark.store, mark.revision
+        for now in mark.boots:
+            self._boots.pop(now.boot, None)
+            self._boots[now.boot] = now
+        while len(self._boots) > _BOOTS:
+            del self._boots[next(iter(self._boots))]
+        return new, back
+
+    def _shrank(self, now: BootMark) -> bool:
+        was = self._boots.get(now.boot)
+        return was is not None and not all(
             covers(now, first, last)
             for first, last, word in said(was, 1, was.highest)
             if word is Said.COVERED
-        ):
-            return True
-    return False
+        )

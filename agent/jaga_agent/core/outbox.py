@@ -22,7 +22,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
-from jaga_agent.core.coverage import covers, of_boot, went_back
+from jaga_agent.core.coverage import Memory, covers, of_boot
 from jaga_agent.core.handed import OVERDUE_S, PATIENCE_S, Handed
 from jaga_agent.core.model import Instant, Mode
 from jaga_agent.core.throttle import Throttle
@@ -54,6 +54,9 @@ MARK_WAIT_S: Final = 2.0
 """A new connection's retained watermark is waited for: it may cover what waits."""
 ROOM: Final = 5
 """With more live messages unacknowledged no history is added: the uplink is slow."""
+AFRESH_S: Final = 3600.0
+"""So often everything that is not covered is looked through from the beginning, whatever
+was thought of it."""
 REFUSED_S: Final = 600.0
 """After the broker refused a history."""
 
@@ -124,7 +127,7 @@ class Outbox(Generic[R]):
         self._cadence_s = cadence_s
         self._phase_s = phase_s
         self._handed = Handed()
-        self._mark: Mark | None = None
+        self._memory = Memory()
         self.mark_at: Instant | None = None
         """When the last watermark came."""
         self._live: deque[R] = deque()
@@ -146,6 +149,7 @@ class Outbox(Generic[R]):
         self._looking = True
         """Something may wait above it that is due."""
         self._tick_at = Instant(0.0)
+        self._afresh_at = Instant(0.0)
         self._ratio = 0.5
         """Packed over raw, of the last batches."""
 
@@ -216,17 +220,17 @@ class Outbox(Generic[R]):
 
     def watermark(self, mark: Mark, now: Instant) -> None:
         """Take a watermark, which the spool has been told of before."""
-        old, self._mark = self._mark, mark
+        is_new, goes_back = self._memory.take(mark)
         self.mark_at = now
         self._mark_came = True
         for token, (record, _) in list(self._news.items()):
             if covers(of_boot(mark, record.boot), record.seq, record.seq):
                 del self._news[token]
-        if went_back(old, mark):
+        if goes_back:
             self._handed.begin_anew()
             self._told_lost.clear()
             self._look_from(0)
-        elif old is None or old.revision != mark.revision:
+        elif is_new:
             # The same one comes with each connection, and says nothing new.
             if (above := self._handed.review(mark, now)) is not None:
                 self._look_from(above)
@@ -255,7 +259,11 @@ class Outbox(Generic[R]):
         due_at = self.due_at(now)
         if due_at is None or due_at > now:
             return None
+        if not self._looking and now - self._afresh_at >= AFRESH_S:
+            self._look_from(0)
         self._looking = True
+        if self._after == 0:
+            self._afresh_at = now
         return self._after
 
     def due_at(self, now: Instant) -> Instant | None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaga_agent.core.coverage import Said, covers, said, went_back
+from jaga_agent.core.coverage import Memory, Said, covers, said
 from jaga_agent.core.handed import FULL_GAPS, GAP_S, OVERDUE_S, PATIENCE_S, Handed
 from jaga_agent.core.model import Instant
 from jaga_agent.wire.evidence import BootMark, Watermark
@@ -64,8 +64,17 @@ def test_ranges_say_what_each_seq_would(through, above, first, length):
     ],
 )
 def test_going_back(new, want):
-    assert went_back(mark(BootMark(BOOT, 10, 10)), new) is want
-    assert not went_back(None, new)
+    memory = Memory()
+    assert memory.take(mark(BootMark(BOOT, 10, 10))) == (True, False)
+    assert memory.take(mark(BootMark(BOOT, 10, 10))) == (False, False)
+    assert memory.take(new) == (want or new.revision != 1, want)
+
+
+def test_a_boot_that_was_not_listed_for_a_while_is_remembered():
+    memory = Memory()
+    memory.take(mark(BootMark(BOOT, 10, 10)))
+    assert memory.take(mark(BootMark(OTHER, 3, 3), revision=2)) == (True, False)
+    assert memory.take(mark(BootMark(BOOT, 4, 4), revision=3)) == (True, True)
 
 
 # ---- what is lost
