@@ -257,6 +257,18 @@ class CollectorProcess:
         self.process = None
         self.url = f"http://127.0.0.1:{self.port}"
 
+    def certify(self, files, history=None):
+        """Use TLS, with this certificate; histories by a session with that one."""
+        lines = [f'ca = "{files.ca}"', f'cert = "{files.cert}"', f'key = "{files.key}"']
+        if history is not None:
+            lines += [
+                f'history_cert = "{history.cert}"',
+                f'history_key = "{history.key}"',
+            ]
+        text = self.config.read_text()
+        assert "tls = false" in text
+        self.config.write_text(text.replace("tls = false", "\n".join(lines)))
+
     def command(self, *words):
         return [sys.executable, "-m", "jaga_server", *words, "--config", self.config]
 

@@ -63,8 +63,14 @@ def _obey(arguments: argparse.Namespace, settings: config.Config) -> int:
         case "tail":
             logfmt.start(verbose=False)
             signal.signal(signal.SIGTERM, signal.default_int_handler)
+            if (arguments.cert is None) != (arguments.key is None):
+                message = "--cert and --key go together"
+                raise ConfigError(message)
             status = tail.run(
-                settings, arguments.site, lambda line: print(line, flush=True)
+                settings,
+                arguments.site,
+                lambda line: print(line, flush=True),
+                own=arguments.cert and (arguments.cert, arguments.key),
             )
         case "verify":
             text, status = verify.answer(arguments, settings)
@@ -105,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
         "tail", parents=[shared], help="print the sites' messages as JSON lines"
     )
     tailing.add_argument("--site", help="only of this site")
+    for name in ("--cert", "--key"):
+        tailing.add_argument(
+            name,
+            type=Path,
+            metavar="FILE",
+            help="of tail's own certificate, where the collector has one",
+        )
     key = commands.add_parser(
         "echo-key",
         parents=[shared],
