@@ -6,7 +6,7 @@ Records take their own way over the same link; they are `recorder`'s.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from jaga_agent import report
 from jaga_agent.ports import Will
@@ -16,11 +16,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jaga_agent.config import Config
+    from jaga_agent.ports import Message
     from jaga_agent.runtime.doors import Doors
     from jaga_agent.runtime.recorder import Recorder
     from jaga_agent.runtime.troubles import Troubles
 
+    OnCommand = Callable[[bytes, bytes | None], None]
+    """Told the payload and its correlation data."""
+
 _log = logging.getLogger(__name__)
+
+FIRST_REPLY: Final = 1 << 62
+"""Tokens of replies begin here; below are the recorder's."""
+REPLIES: Final = 32
+"""Not acknowledged ones that are kept at most."""
 
 
 class Presence:
@@ -47,6 +56,11 @@ class Presence:
         self._troubles = troubles
         self._changed = changed
         self._connection = 0
+        self.on_command: OnCommand | None = None
+        """What is done with a command; None: it is told and dropped."""
+        self._replies: dict[int, tuple[bytes, bytes]] = {}
+        """Those not acknowledged yet, by token, oldest first."""
+        self._next_reply = FIRST_REPLY
         self._reason: str | None = "starting"
         self._since = self._clock.now()
         self.is_connected = False
@@ -67,6 +81,21 @@ class Presence:
             last_payload=wire.encode(self._status(online=False)),
         )
         self._recorder.disconnected()
+
+    def reply(self, payload: bytes, correlation: bytes) -> None:
+        """Answer a command: kept in RAM until the broker has it, or too many wait."""
+        if len(self._replies) >= REPLIES:
+            _log.warning("a reply was dropped: the broker takes none")
+            del self._replies[next(iter(self._replies))]
+        token, self._next_reply = self._next_reply, self._next_reply + 1
+        self._replies[token] = (payload, correlation)
+        self._say(token)
+
+    def _say(self, token: int) -> None:
+        payload, correlation = self._replies[token]
+        self._broker.publish(
+            self._recorder.topic("reply"), payload, token=token, correlation=correlation
+        )
 
     def snapshot(self) -> dict[str, Any]:
         """Return the link's row of the status answer."""
@@ -91,15 +120,33 @@ class Presence:
             retain=True,
         )
         self._recorder.connected(self._broker)
+        for token in self._replies:
+            self._say(token)
 
     def disconnected(self, reason: str) -> None:
         self._recorder.disconnected()
         self._now(connected=False, reason=reason)
 
     def acknowledged(self, token: int) -> None:
-        self._recorder.acknowledged(token)
+        if token >= FIRST_REPLY:
+            self._replies.pop(token, None)
+        else:
+            self._recorder.acknowledged(token)
+
+    def message(self, message: Message) -> None:
+        if message.topic == self._recorder.topic("command"):
+            if self.on_command is None:
+                _log.warning("a command came, and nobody here carries out commands")
+            else:
+                self.on_command(message.payload, message.correlation)
+        elif message.topic == self._recorder.topic("watermark"):
+            self._recorder.watermark(message.payload)
 
     def rejected(self, token: int, reason: str) -> None:
+        if token >= FIRST_REPLY:
+            self._replies.pop(token, None)
+            self._troubles.tell("broker", f"the broker rejected a reply: {reason}")
+            return
         # Kept in the spool: sent again with the next connection.
         self._troubles.tell("broker", f"the broker rejected record {token}: {reason}")
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Final
 from jaga_agent.errors import SpoolError
 from jaga_agent.report import Stamp
 from jaga_agent.wire import messages as wire
+from jaga_agent.wire.base import MalformedMessage, decode
+from jaga_agent.wire.evidence import BootMark, Watermark
 from jaga_agent.wire.topics import Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaga_agent.ports import Broker, Clock, Spool
+    from jaga_agent.ports import Broker, Clock, Spool, SpooledRecord
 
     Build = Callable[[Stamp], wire.Heartbeat | wire.Event]
 
@@ -41,6 +43,7 @@ class Recorder:
         self._sent_up_to = 0
         """Highest token handed over on this connection."""
         self._failing = False
+        self._handed_over: dict[int, SpooledRecord] = {}
         self.last_seq = 0
         """Of this run's records; 0: none yet."""
         self.unspooled = 0
@@ -86,6 +89,7 @@ class Recorder:
         """Begin to publish; nothing sent before is in flight any more."""
         self._broker = broker
         self._sent_up_to = 0
+        self._handed_over.clear()
         self.pump()
 
     def disconnected(self) -> None:
@@ -93,12 +97,25 @@ class Recorder:
         self._broker = None
 
     def acknowledged(self, token: int) -> None:
-        """Forget a record that the broker has."""
+        """Take the broker's word for the collector's, as there is no watermark yet."""
+        record = self._handed_over.pop(token, None)
+        if record is None:
+            return
+        mark = BootMark(record.boot, record.seq, record.seq)
         try:
-            self._spool.acknowledge(token)
+            self._spool.cover(Watermark(bytes(8), token, (mark,)))
         except SpoolError as error:
             _log.warning("spool: %s; the record will be sent again", error)
         self.pump()
+
+    def watermark(self, payload: bytes) -> None:
+        """Take what the collector says it has."""
+        try:
+            self._spool.cover(decode(payload, Watermark))
+        except MalformedMessage as error:
+            _log.warning("a watermark that cannot be read was dropped: %s", error)
+        except SpoolError as error:
+            _log.warning("spool: %s", error)
 
     def pump(self) -> None:
         """Hand over what is kept until the broker's window is full."""
@@ -116,3 +133,4 @@ class Recorder:
             if not taken:
                 return
             self._sent_up_to = record.token
+            self._handed_over[record.token] = record
