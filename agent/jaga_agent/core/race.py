@@ -255,19 +255,17 @@ def settle(turn: Turn, index: int) -> None:
         next_at = Instant(min(until, turn.now + gap_s))
         _set_race(turn, index, volleys_sent=race.volleys_sent, next_volley_at=next_at)
         return
-    _silent(turn, index, race, since, witnesses, others)
+    _silent(turn, index, since, witnesses=witnesses, others=others)
 
 
 def _silent(
-    turn: Turn,
-    index: int,
-    race: Race,
-    since: Instant,
-    witnesses: list[int],
-    others: list[int],
+    turn: Turn, index: int, since: Instant, *, witnesses: list[int], others: list[int]
 ) -> None:
     """Give the verdict of a race that nothing has answered."""
     per = turn.per[index]
+    race = per.race
+    if race is None:
+        return
     if per.health is Health.DOWN:
         # Raced by an operator's order, and as dead as before. A silence does not begin
         # with the order.
