@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -34,7 +35,6 @@ from jaga_agent.wire.topics import Region, SiteId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from jaga_agent.strict_toml import Fault
     from jaga_agent.targets import ProbeTarget
@@ -58,6 +58,9 @@ Device = Annotated[
 
 HEARTBEAT_S = {Mode.POLLING_DAY: 10.0, Mode.READY: 60.0, Mode.DORMANT: 300.0}
 """Between heartbeats, by the site's stage."""
+
+KEEPALIVE_S = {Mode.POLLING_DAY: 30, Mode.READY: 90, Mode.DORMANT: 450}
+"""One and a half to three heartbeats: no ping is ever needed."""
 
 DEFAULT_RESOLVERS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
 """Of three operators: whom the LAN's names are asked from, each uplink one of them, and
@@ -160,8 +163,19 @@ class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str | None = None
     username: str | None = None
     password: Secret | None = None
-    keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=1200)] = 30
+    keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=1200)] | None = None
+    """By the stage, if left out: above its heartbeats' interval, so that they are it."""
     will_delay_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 30
+
+
+class Commands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    keys: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"\A/", description='a folder, e.g. "/etc/jaga/operators"'
+        ),
+    ] = "/etc/jaga/operators"
+    """Of each operator who may command this site, NAME.pub.pem."""
 
 
 class StateTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -206,6 +220,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decide: Decide = Decide()
     echo: Echo | None = None
     """Needed by udp-echo targets only."""
+    commands: Commands | None = None
+    """None: nobody may command this site."""
+
+    def with_mode(self, mode: Mode) -> Config:
+        """Return the same in another stage."""
+        site = msgspec.structs.replace(self.site, mode=mode)
+        return msgspec.structs.replace(self, site=site)
+
+    @property
+    def keepalive_s(self) -> int:
+        """MQTT's keep-alive, in seconds."""
+        said = self.mqtt.keepalive_s
+        return KEEPALIVE_S[self.site.mode] if said is None else said
 
     @property
     def by_preference(self) -> tuple[UplinkTable, ...]:
@@ -328,17 +355,45 @@ def echo_key(path: Path) -> bytes:
         raise ConfigError(msg) from error
 
 
+def missing_file(config: Config) -> None:
+    """Raise ConfigError if a file is named that is not there."""
+    files = {f"mqtt.{key}": getattr(config.mqtt, key) for key in ("ca", "cert", "key")}
+    files |= {f"target[{n}].ca": t.ca for n, t in enumerate(config.target, 1)}
+    for key, file in files.items():
+        if file is not None and not Path(file).is_file():
+            msg = f"{key}: there is no file {file}; copy it there, or mend the path"
+            raise ConfigError(msg)
+
+
 def load(path: Path) -> tuple[Config, str]:
     """Return the configuration and its hash (16 hex digits of SHA-256).
 
     Raises ConfigError with every fault, one a line.
     """
+    return parse(read(path), name=str(path))
+
+
+def read(path: Path) -> str:
+    """Return the file's text; raises ConfigError."""
     try:
-        config, text = strict_toml.load(path, Config)
-        strict_toml.refuse(str(path), text, _contradictions(config))
+        return strict_toml.read(path)
     except strict_toml.TomlError as error:
         raise ConfigError(str(error)) from error
-    return config, hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse(text: str, *, name: str) -> tuple[Config, str]:
+    """Return the same of a text; `name` stands for it in errors."""
+    try:
+        config = strict_toml.parse(text, Config, name=name)
+        strict_toml.refuse(name, text, _contradictions(config))
+    except strict_toml.TomlError as error:
+        raise ConfigError(str(error)) from error
+    return config, digest(text)[:16]
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of a configuration's text, hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _contradictions(config: Config) -> Iterator[Fault]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from jaga_agent import report
 from jaga_agent.ports import Will
 from jaga_agent.wire import messages as wire
+from jaga_agent.wire.base import MalformedMessage, decode
+from jaga_agent.wire.evidence import Watermark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +60,8 @@ class Presence:
         self._connection = 0
         self.on_command: OnCommand | None = None
         """What is done with a command; None: it is told and dropped."""
+        self.on_watermark: Callable[[Watermark], None] | None = None
+        """Told each watermark, besides the recorder."""
         self._replies: dict[int, tuple[bytes, bytes]] = {}
         """Those not acknowledged yet, by token, oldest first."""
         self._next_reply = FIRST_REPLY
@@ -69,6 +73,13 @@ class Presence:
     def start(self) -> None:
         """Begin to dial."""
         self._broker.start()
+
+    def use(self, config: Config) -> None:
+        """Go by another stage: at once if the broker must know."""
+        changed = config.keepalive_s != self._config.keepalive_s
+        self._config = config
+        if changed and self.is_connected:
+            self.reconnect_now(f"the stage is {config.site.mode.value} now")
 
     def reconnect_now(self, reason: str) -> None:
         """Leave the old connection, which goes by an uplink that no longer carries."""
@@ -141,6 +152,17 @@ class Presence:
                 self.on_command(message.payload, message.correlation)
         elif message.topic == self._recorder.topic("watermark"):
             self._recorder.watermark(message.payload)
+            self._tell_watermark(message.payload)
+
+    def _tell_watermark(self, payload: bytes) -> None:
+        if self.on_watermark is None:
+            return
+        try:
+            mark = decode(payload, Watermark)
+        except MalformedMessage as error:
+            _log.warning("a watermark that cannot be read proves nothing: %s", error)
+        else:
+            self.on_watermark(mark)
 
     def rejected(self, token: int, reason: str) -> None:
         if token >= FIRST_REPLY:
@@ -165,6 +187,7 @@ class Presence:
             self._recorder.topic("status"),
             wire.encode(self._status(online=False)),
             self._config.mqtt.will_delay_s,
+            self._config.keepalive_s,
         )
 
     def _status(self, *, online: bool) -> wire.Status:

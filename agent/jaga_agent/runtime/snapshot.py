@@ -70,6 +70,7 @@ def status(
     troubles: Sequence[str],
     one_way: Mapping[str, Mapping[str, int]],
     clock_offset: Mapping[str, Any] | None,
+    configuration: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the whole answer."""
     return {
@@ -78,6 +79,11 @@ def status(
         "mode": config.site.mode.value,
         "version": version,
         "config_hash": config_hash,
+        "configuration": dict(configuration),
+        "held_for_s": (
+            None if state.hold_until is None else max(0.0, state.hold_until - now)
+        ),
+        "chosen": None if state.chosen is None else state.chosen.uplink,
         "running_s": running_s,
         "active": state.active,
         "uplinks": uplinks(config, state, links, now),

@@ -62,12 +62,14 @@ EVENT_KINDS: Final = {
     "busy": ("free", "busy"),
     "thrift": ("normal", "thrift", "sparing", "last-drops"),
     "gap": (),
+    "order": ("refused", "accepted", "done", "failed"),
 }
 """The kinds of events, and the words that their `old` and `new` take.
 
 Of a decision those are uplinks. check: the real thing began to fail through an uplink, or
 works; busy: the site's own traffic fills an uplink; thrift: the governor measures an
-uplink less, or as usual; gap: the first packet after a move came in. Append-only.
+uplink less, or as usual; gap: the first packet after a move came in; order: what became
+of an operator's command (`new` only). Append-only.
 """
 
 
@@ -163,7 +165,8 @@ class Event(Record, frozen=True, array_like=True):
     )
     """Of a decision, each candidate's name: what was held of it. `target`: which one a
     target's or check's event is about. `gap_ms`: the time the site was cut. `id`, `hash`:
-    the entry in the agent's decision chain, and the first 16 characters of its hash."""
+    the entry in the agent's decision chain, and the first 16 characters of its hash.
+    `order`, `operator`, `action`: of an order, its id (hexadecimal), and as it says."""
 
 
 class UplinkIdentity(Record, frozen=True, array_like=True):
