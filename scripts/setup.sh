@@ -244,7 +244,7 @@ make_venv() {
 }
 
 install_python_packages() {
-  "$VENV/bin/python" -m pip install -e '.[server]' --group dev --group page
+  "$VENV/bin/python" -m pip install -e '.[server,deploy]' --group dev --group page
 }
 
 # ---- the page --------------------------------------------------------------------

@@ -128,6 +128,7 @@ def test_ctrl_c(demo, said):
     assert demo.files() == []
 
 
+@pytest.mark.torture
 def test_an_impatient_second_ctrl_c_changes_nothing(demo):
     demo.wait_said("all is well")
     os.killpg(demo.process.pid, signal.SIGINT)
@@ -140,7 +141,14 @@ def test_an_impatient_second_ctrl_c_changes_nothing(demo):
     assert demo.files() == []
 
 
-@pytest.mark.parametrize("everybody", [False, True], ids=["alone", "with its group"])
+@pytest.mark.parametrize(
+    "everybody",
+    [
+        False,
+        pytest.param(True, marks=pytest.mark.torture),
+    ],
+    ids=["alone", "with its group"],
+)
 def test_sigterm(demo, everybody):
     demo.wait_said("all is well")
     began = boottime_s()

@@ -14,6 +14,7 @@ import pytest
 from demo.stage import BIN, Stage
 from jaga_agent import cli as agent_cli
 from jaga_agent import config as agent_config
+from jaga_deploy import cli as deploy_cli
 from jaga_server import cli as collector_cli
 from jaga_server import config as collector_config
 from lab import boottime_s
@@ -28,7 +29,8 @@ def blocks(language):
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 MAKE = [line for line in COMMANDS if line.startswith("make ")]
-PROGRAMS = [line for line in COMMANDS if not line.startswith("make ")]
+DEPLOY = [line for line in COMMANDS if line.startswith("jaga-deploy ")]
+PROGRAMS = [line for line in COMMANDS if line not in MAKE + DEPLOY]
 
 # What a program's command is expected to do, and a piece of what it says.
 ENDS = {
@@ -60,6 +62,20 @@ STAYS = {
 
 def test_every_command_of_a_program_is_tried():
     assert sorted(PROGRAMS) == sorted([*ENDS, *STAYS])
+
+
+def test_the_commands_of_jaga_deploy_in_their_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for line in DEPLOY:
+        assert deploy_cli.main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    rows = re.findall(r"^\| `([a-z]+s)/[A-Za-z]+/`: (.*?) \|", README, re.MULTILINE)
+    assert [holders for holders, _ in rows] == ["sites", "collectors", "operators"]
+    for holders, files in rows:
+        (folder,) = (tmp_path / "jaga-ca" / holders).iterdir()
+        named = re.findall("`(.*?)`", files)
+        assert [file for file in named if not (folder / file).is_file()] == []
+    (keys,) = (tmp_path / "jaga-ca/operator-keys").iterdir()
+    assert keys.name == "ani.pub.pem"
 
 
 def test_the_make_targets_exist_and_the_demo_is_run_elsewhere():
@@ -123,7 +139,11 @@ def test_every_key_is_documented_and_no_other(program, file):
 
 @pytest.mark.parametrize(
     ("program", "parser"),
-    [("jaga-agent", agent_cli._parser()), ("jaga-collector", collector_cli._parser())],
+    [
+        ("jaga-agent", agent_cli._parser()),
+        ("jaga-collector", collector_cli._parser()),
+        ("jaga-deploy", deploy_cli._parser()),
+    ],
 )
 def test_every_command_is_documented(program, parser):
     (choices,) = (a.choices for a in parser._actions if a.choices)

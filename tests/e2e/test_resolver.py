@@ -38,9 +38,19 @@ FAULTS = {
     "the uplink is silent": (lambda u: u.blackhole(), True),
     "the stick is pulled": (lambda u: u.unplug(), True),
 }
+DAILY = "the provider's DNS is dead"
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        # One is enough for every day; each takes half a minute.
+        pytest.param(
+            fault, id=name, marks=() if name == DAILY else (pytest.mark.torture,)
+        )
+        for name, fault in FAULTS.items()
+    ],
+)
 def test_names_resolve_while_the_carrying_provider_fails(healthy, fault):
     lab, _, guard = healthy
     act, moves = fault

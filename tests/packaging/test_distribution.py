@@ -49,9 +49,13 @@ def wheel(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_wheel_has_both_packages_whole(wheel):
+def test_the_wheel_has_every_package_whole(wheel):
     inside = set(wheel.namelist())
-    for source, package in (("agent", "jaga_agent"), ("server", "jaga_server")):
+    for source, package in (
+        ("agent", "jaga_agent"),
+        ("server", "jaga_server"),
+        ("deploy", "jaga_deploy"),
+    ):
         wanted = {
             path.relative_to(ROOT / source).as_posix()
             for path in (ROOT / source / package).rglob("*")
@@ -68,6 +72,7 @@ def test_the_wheel_has_nothing_else(wheel):
     assert {name.split("/")[0] for name in wheel.namelist()} == {
         "jaga_agent",
         "jaga_server",
+        "jaga_deploy",
         info,
     }
     assert f"{info}/licenses/LICENSE" in wheel.namelist()

@@ -36,6 +36,7 @@ def test_the_floor_moves_at_once_and_comes_back() -> None:
         assert unplugged.moves == 1
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(90)
 def test_without_a_daemon_nobody_leaves_a_silent_uplink() -> None:
     with Bench(SUBJECTS["kernel"]) as bench:
@@ -49,6 +50,7 @@ def test_without_a_daemon_nobody_leaves_a_silent_uplink() -> None:
         assert bench.run(shortened("carrier", 3.0)).bad_s <= 0.5
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(90)
 def test_a_peer_pings_each_device_and_the_bytes_are_counted() -> None:
     with Bench(SUBJECTS["pfsense"]) as bench:

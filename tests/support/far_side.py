@@ -36,6 +36,7 @@ class FarSide:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._servers: list[asyncio.Server] = []
         self._datagrams: list[asyncio.DatagramTransport] = []
+        self._streams: set[asyncio.Transport] = set()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._live)
 
@@ -123,7 +124,9 @@ class FarSide:
         await self._ended.wait()
         for server in self._servers:
             server.close()
-        for transport in self._datagrams:
+        # Also of connections whose handler has not begun: its task, cancelled before its
+        # first step, closes nothing.
+        for transport in (*self._datagrams, *self._streams):
             transport.abort()
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
@@ -148,7 +151,19 @@ class FarSide:
                 # The client went away, or the test is over.
                 writer.transport.abort()
 
-        self._servers.append(await asyncio.start_server(guarded, address, port))
+        known = self._streams
+
+        class Protocol(asyncio.StreamReaderProtocol):
+            def connection_made(self, transport: Any) -> None:
+                known.add(transport)
+                super().connection_made(transport)
+
+        assert self._loop is not None
+        self._servers.append(
+            await self._loop.create_server(
+                lambda: Protocol(asyncio.StreamReader(), guarded), address, port
+            )
+        )
 
     async def _mute(
         self, reader: asyncio.StreamReader, _: asyncio.StreamWriter

@@ -1,0 +1,5 @@
+"""`python -m jaga_deploy`."""
+
+from jaga_deploy.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""One door for each thing outside: the clock, the CA's folder, cryptography."""

@@ -1,0 +1,1 @@
+"""What may be issued, revoked and written for the broker: values in, values out."""
