@@ -6,6 +6,7 @@
   x BrokerError          the broker refused this collector for good
   x WebError             the page's port cannot be had
   x EchoError            the reflector's port cannot be had
+  x OrderError           a command cannot be given
 """
 
 
@@ -31,3 +32,7 @@ class WebError(CollectorError):
 
 class EchoError(CollectorError):
     """The reflector's address cannot be had."""
+
+
+class OrderError(CollectorError):
+    """A command cannot be given: a key, a file, or the API is at fault."""

@@ -120,6 +120,11 @@ class SiteDetail(msgspec.Struct, frozen=True):
     """The last 50."""
     last_seq: int | None = None
     """Highest sequence number stored of its current boot."""
+    boot: str | None = None
+    """Its current boot, hexadecimal."""
+    boot_ms: int | None = None
+    """About how long ago that began, by its last heartbeat: an order to a site that does
+    not know the time must name such a moment."""
 
 
 class ConditionCounts(msgspec.Struct, frozen=True):
