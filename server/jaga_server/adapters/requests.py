@@ -19,8 +19,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from jaga_server.adapters import clock
-from jaga_server.adapters.mqtt import tls_context
+from jaga_server.adapters import asking, clock
 from jaga_server.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class Requester:
         if settings.username:
             client.username_pw_set(settings.username, settings.password)
         if settings.tls:
-            client.tls_set_context(tls_context(settings))
+            client.tls_set_context(asking.tls(settings))
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
