@@ -135,7 +135,7 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
     """
     given = _given(arguments)
     key = SigningKey(arguments.key)
-    boots = {site: _boot(arguments.api, site) for site in given.sites}
+    boots = {site: _boot(arguments.api, site, say) for site in given.sites}
     now_ms = clock.wall_ms()
     first = counting.take(
         arguments.key.with_name(arguments.key.name + ".counter"),
@@ -265,16 +265,26 @@ def _broker(arguments: argparse.Namespace) -> tuple[config_module.Mqtt, str]:
     )
 
 
-def _boot(base: str | None, site: str) -> tuple[bytes, int] | None:
-    """Return the site's boot and how many milliseconds ago it began."""
+def _boot(
+    base: str | None, site: str, say: Callable[[str], None]
+) -> tuple[bytes, int] | None:
+    """Return the site's boot and how many milliseconds ago it began.
+
+    None, and told, if that cannot be learnt: a site that knows the time needs neither.
+    """
     if base is None:
         return None
+    lacks = "if it does not know the time, it will refuse"
     try:
         detail = msgspec.json.decode(api.site(base, site), type=SiteDetail)
+    except OrderError as error:
+        say(f"{site}: {error}; {lacks}")
+        return None
     except msgspec.MsgspecError as error:
-        message = f"--api: {base} does not answer as this version does: {error}"
-        raise OrderError(message) from error
+        say(f"{site}: --api: {base} does not answer as this version does: {error}")
+        return None
     if detail.boot is None or detail.boot_ms is None:
+        say(f"{site}: the collector has no heartbeat of its boot yet; {lacks}")
         return None
     return bytes.fromhex(detail.boot), detail.boot_ms
 

@@ -56,7 +56,9 @@ class Proving:
     @property
     def source(self) -> Source:
         """Where the configuration in force is from."""
-        return self._in_force.source
+        was = self._in_force.source
+        over = self._kept is None or self._kept.trial is None
+        return Source.APPLIED if was is Source.TRIAL and over else was
 
     @property
     def trouble(self) -> str | None:
