@@ -6,6 +6,7 @@ the new one. When `save` returns, it is on the card.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -29,7 +30,10 @@ T = TypeVar("T")
 
 
 class KeptFile(Generic[T]):
-    """One value of one kind, as JSON."""
+    """One value of one kind: a line of JSON, and its SHA-256 below.
+
+    A flipped bit must not lower a counter unseen.
+    """
 
     def __init__(self, path: Path, kind: type[T]) -> None:
         self._path = path
@@ -45,7 +49,11 @@ class KeptFile(Generic[T]):
         """
         try:
             with self._path.open("rb") as file:
-                return self._decoder.decode(file.read(MOST_BYTES))
+                content, _, digest = file.read(MOST_BYTES).partition(b"\n")
+            if digest.removesuffix(b"\n") != _digest(content):
+                msg = f"{self._path}: damaged: it is not what its checksum says"
+                raise KeptError(msg)
+            return self._decoder.decode(content)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -65,7 +73,8 @@ class KeptFile(Generic[T]):
         """
         try:
             with self._lock:
-                self._replace(msgspec.json.encode(value))
+                content = msgspec.json.encode(value)
+                self._replace(content + b"\n" + _digest(content) + b"\n")
         except OSError as error:
             msg = f"{self._path}: cannot be written: {error.strerror}"
             raise KeptError(msg) from error
@@ -84,6 +93,10 @@ class KeptFile(Generic[T]):
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def orders(directory: Path) -> KeptFile[Memory]:
