@@ -313,6 +313,12 @@ def _request(given: _Given, order: Order, key: SigningKey) -> Request:
     if len(body) > ORDER_BYTES:
         message = f"the order has {len(body)} bytes; {ORDER_BYTES} are the most"
         raise OrderError(message)
+    try:
+        decode(body, Order)
+    except MalformedMessage as error:
+        # What no site would take: a name or a file too long, most likely.
+        message = f"no site takes such an order: {error}"
+        raise OrderError(message) from error
     return Request(
         topic=str(Topic(given.region, order.site, "command")),
         payload=encode(Command(body, key.sign(order_to_sign(body)))),
