@@ -12,6 +12,7 @@
     - SpoolError         the spool cannot be opened or is from a newer version
     - DevicesError       the devices' counters or carriers cannot be read
     - FlowCountersError  the firewall's counters cannot be read
+    - ClockError         the time that is held cannot be kept or read
     - LedgerError        the bytes carried cannot be kept or read
     - JournalError       the engine's journal cannot be written or read
     - ChainError         the decision chain cannot be written or read, or is broken
@@ -71,6 +72,10 @@ class DevicesError(AdapterError):
 
 class FlowCountersError(AdapterError):
     """The firewall's counters cannot be read."""
+
+
+class ClockError(AdapterError):
+    """The time that is held cannot be kept or read."""
 
 
 class LedgerError(AdapterError):

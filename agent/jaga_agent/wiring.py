@@ -30,6 +30,7 @@ from jaga_agent.adapters.flow_counters import NftFlowCounters
 from jaga_agent.adapters.host import PsutilHost
 from jaga_agent.adapters.icmp import IcmpProber
 from jaga_agent.adapters.journal import Journal
+from jaga_agent.adapters.kept_time import FileKeptTime
 from jaga_agent.adapters.ledger import FILE_NAME, FileLedger
 from jaga_agent.adapters.modem import UsbModems
 from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
@@ -52,6 +53,7 @@ from jaga_agent.reconcile import Reconciler
 from jaga_agent.runtime.agent import Agent
 from jaga_agent.runtime.doors import Doors
 from jaga_agent.runtime.proving import TRIAL_S, Proving
+from jaga_agent.runtime.timekeeper import Timekeeper, floor_s
 from jaga_agent.runtime.warnings import Warnings
 from jaga_agent.sd_notify import NotifyError, ServiceNotifier
 from jaga_agent.wire.topics import TO_SITE, Topic
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
 
     from jaga_agent.config import Config
     from jaga_agent.effective import InForce
-    from jaga_agent.ports import Clock, EchoListener, Prober
+    from jaga_agent.ports import Clock, EchoListener, Prober, TrueClock
     from jaga_agent.runtime.doors import MakeEchoProber
     from jaga_agent.wire.echo import SiteState
 
@@ -104,11 +106,14 @@ def run(path: Path, *, verbose: bool, trial_s: float = TRIAL_S) -> int:
 
 def _given_up(in_force: InForce, error: Exception) -> bool:
     """Return whether the fault is a trial's, and the next start is without it."""
-    if in_force.source is not Source.TRIAL or in_force.kept is None:
+    if in_force.source is not Source.TRIAL:
         return False
-    _log.error("the configuration on trial is given up: %s", error)
     try:
-        in_force.file.save(applied.rolled_back(in_force.kept, str(error)))
+        kept_now = in_force.file.load()
+        if kept_now is None or kept_now.trial is None:
+            return False  # It had proved itself: this is a fault like any other.
+        _log.error("the configuration on trial is given up: %s", error)
+        in_force.file.save(applied.rolled_back(kept_now, str(error)))
     except KeptError as failure:
         # It is on the card as begun, which ends it too.
         _log.error("%s", failure)
@@ -143,7 +148,11 @@ async def _run(in_force: InForce, trial_s: float) -> bool:
     async with AsyncExitStack() as stack:
         notifier = ServiceNotifier()
         stack.callback(notifier.close)
-        clock = BoottimeClock()
+        clock = Timekeeper(
+            BoottimeClock(),
+            kept=FileKeptTime.beside(Path(config.state.socket)),
+            floor_s=floor_s(config),
+        )
         directory = Path(config.state.directory)
         agent: Agent | None = None
         # First: it refuses a second agent before anything of the first is touched.
@@ -178,6 +187,7 @@ async def _run(in_force: InForce, trial_s: float) -> bool:
             version=__version__,
             doors=Doors(
                 clock=clock,
+                timekeeper=clock,
                 host=PsutilHost(clock, directory),
                 devices=devices,
                 flow_counters=flow_counters,
@@ -198,7 +208,7 @@ async def _run(in_force: InForce, trial_s: float) -> bool:
                 ),
                 make_echo_prober=echo_prober(config, clock),
                 make_broker=lambda listener, will: MqttBroker(
-                    broker_settings(config), listener, will
+                    broker_settings(config, clock), listener, will
                 ),
                 journal=Journal(
                     Path(config.state.journal) if config.state.journal else None
@@ -209,7 +219,10 @@ async def _run(in_force: InForce, trial_s: float) -> bool:
                 orders=kept.orders(directory),
                 modems=UsbModems(),
                 proving=Proving(
-                    in_force, check=_checked, again=start_anew, trial_s=trial_s
+                    in_force,
+                    check=lambda text: _checked(text, clock),
+                    again=start_anew,
+                    trial_s=trial_s,
                 ),
                 warnings=stack.enter_context(Warnings()),
                 ready=notifier.ready,
@@ -234,10 +247,10 @@ async def _run(in_force: InForce, trial_s: float) -> bool:
     return anew.is_set() and not stop.is_set()
 
 
-def _checked(text: str) -> Config:
+def _checked(text: str, clock: TrueClock) -> Config:
     """Return a configuration whose every file is there and can be used; JagaError."""
     config, _ = config_module.parse(text, name="the configuration")
-    broker_settings(config)
+    broker_settings(config, clock)
     config_module.missing_file(config)
     if config.echo is not None:
         config_module.echo_key(Path(config.echo.key_file))
@@ -292,12 +305,12 @@ def echo_prober(config: Config, clock: Clock) -> MakeEchoProber | None:
     return make
 
 
-def broker_settings(config: Config) -> Settings:
+def broker_settings(config: Config, clock: TrueClock) -> Settings:
     """Return how to reach the broker; raises BrokerError naming a file at fault."""
     mqtt = config.mqtt
-    tls = None
+    context = None
     if mqtt.tls and mqtt.ca is not None:
-        tls = tls_context(
+        context = tls_context(
             Path(mqtt.ca),
             Path(mqtt.cert) if mqtt.cert else None,
             Path(mqtt.key) if mqtt.key else None,
@@ -306,7 +319,8 @@ def broker_settings(config: Config) -> Settings:
         host=mqtt.host,
         port=mqtt.port or (DEFAULT_PORT_TLS if mqtt.tls else DEFAULT_PORT),
         client_id=config.site.id,
-        tls=tls,
+        tls=context,
+        certificate_time=clock.certificate_time,
         username=mqtt.username,
         password=mqtt.password,
         keepalive_s=config.keepalive_s,

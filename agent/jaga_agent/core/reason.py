@@ -80,6 +80,20 @@ ENGLISH: Final = {
     "order.done": "{action}: {detail}",
     "order.failed": "{action} failed: {detail}",
     "order.many": "{count} more commands refused, too many to tell of each",
+    "clock.first": (
+        "the time is known, by {source}, within {within_ms} ms; the Pi's own clock was "
+        "off by {off_ms} ms"
+    ),
+    "clock.source": "the time is {source}'s now, {before}'s before, within {within_ms} ms",
+    "clock.corrected": (
+        "the time was wrong by {moved_ms} ms and is {source}'s now, within {within_ms} ms"
+    ),
+    "clock.stepped": (
+        "the Pi's own clock stepped by {step_ms} ms; records keep {source}'s time"
+    ),
+    "clock.stepped.unknown": (
+        "the Pi's own clock stepped by {step_ms} ms; nobody has confirmed the time yet"
+    ),
     "text": "{text}",
 }
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from jaga_agent.config import Config
     from jaga_agent.core.actions import Action
     from jaga_agent.core.model import Mode, UplinkName
+    from jaga_agent.core.reason import Reason
     from jaga_agent.runtime.doors import Doors
     from jaga_agent.wire.echo import SiteState
 
@@ -175,6 +176,7 @@ class Agent:
         reason = self._start_reason(adopted)
         self._decisions.lifecycle("started", reason)
         self._recorder.record(lambda s: report.lifecycle(s, "started", reason))
+        self._doors.timekeeper.begin(self._clock_changed)
         self._routes.see(synced.links)
         self._presence.start()
         self._doors.ready(self._headline())
@@ -186,6 +188,7 @@ class Agent:
             *self._orders.work(),
             self._prove(),
             self._stay_alive(),
+            self._doors.timekeeper.work(),
             *([] if self._resolver is None else [self._resolver.work()]),
         ]
         tasks = [loop.create_task(each) for each in work]
@@ -240,6 +243,7 @@ class Agent:
         self._recorder.record(lambda s: report.lifecycle(s, "stopped", why))
         await self._presence.close()
         await self._decisions.close(why)
+        self._doors.timekeeper.close()
         if self._doors.journal is not None:
             self._doors.journal.close()
 
@@ -262,6 +266,7 @@ class Agent:
                 "dropped": self._doors.spool.dropped + self._recorder.unspooled,
             },
             clock_age_s=self._clock.age_s(),
+            clock=self._doors.timekeeper.snapshot(),
             troubles=self._troubles.all(),
             configuration=self._doors.proving.snapshot(),
             **self._probes.echoes.snapshot(),
@@ -363,6 +368,10 @@ class Agent:
         self._recorder.record(
             lambda s: report.decision(s, action, switched_s, told=told)
         )
+
+    def _clock_changed(self, why: Reason, change: report.ClockChange) -> None:
+        self._decisions.other("clock", why, old=change.old, new=change.new)
+        self._recorder.record(partial(report.clock, reason=why, change=change))
 
     def _see_resolver(self) -> None:
         if self._resolver is not None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from jaga_agent.reconcile import Reconciler
     from jaga_agent.runtime.proving import Proving
+    from jaga_agent.runtime.timekeeper import Timekeeper
     from jaga_agent.runtime.warnings import Warnings
     from jaga_agent.wire.echo import SiteState
 
@@ -46,6 +47,8 @@ class Doors:
     """Each is made, and closed, by the one who wires them."""
 
     clock: Clock
+    """The timekeeper, or a desk's."""
+    timekeeper: Timekeeper
     host: Host
     devices: Devices
     flow_counters: FlowCounters

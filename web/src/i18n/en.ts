@@ -142,6 +142,7 @@ export const en: Record<Key, string> = {
   "event.thrift.sparing": "{uplink} is probed a quarter as often as usual",
   "event.thrift.last-drops": "{uplink} is probed a twentieth as often as usual",
   "event.thrift.other": "{uplink}: probing level {level}",
+  "event.clock": "knows the time from another source now, or its own clock jumped",
   "event.gap": "is connected again through {uplink}",
   "event.other": "{kind}",
   "event.detected": "detected in {latency}",

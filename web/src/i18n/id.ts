@@ -140,6 +140,7 @@ export const id = {
   "event.thrift.sparing": "{uplink} diuji seperempat dari biasanya",
   "event.thrift.last-drops": "{uplink} diuji seperdua puluh dari biasanya",
   "event.thrift.other": "{uplink}: tingkat pengujian {level}",
+  "event.clock": "kini mengetahui waktu dari sumber lain, atau jamnya sendiri melompat",
   "event.gap": "tersambung lagi lewat {uplink}",
   "event.other": "{kind}",
   "event.detected": "terdeteksi dalam {latency}",

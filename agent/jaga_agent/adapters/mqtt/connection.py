@@ -21,6 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from jaga_agent import tls
 from jaga_agent.adapters.mqtt.endings import (
     CERTIFICATE_REFUSED,
     REFUSALS,
@@ -61,6 +62,7 @@ class _Client(Client):
             reconnect_on_failure=False,
         )
         self._dial = dial
+        self._certificate_time = settings.certificate_time
 
     def _create_socket_connection(self) -> socket.socket:
         return self._dial()
@@ -69,14 +71,18 @@ class _Client(Client):
         return self._dial()
 
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
-        # As paho's own, but closes the socket when the handshake fails.
+        # As paho's own, but closes the socket when the handshake fails, and judges the
+        # broker's certificate by the time that is known.
         assert self._ssl_context is not None  # noqa: S101 (asked for only with TLS)
-        sock = self._ssl_context.wrap_socket(
-            tcp_sock, server_hostname=self._host, do_handshake_on_connect=False
-        )
+        when = self._certificate_time()
+        with tls.dated(self._ssl_context, when):
+            sock = self._ssl_context.wrap_socket(
+                tcp_sock, server_hostname=self._host, do_handshake_on_connect=False
+            )
         try:
             sock.settimeout(self._connect_timeout)
             sock.do_handshake()
+            tls.judge(sock, when)
         except BaseException:
             sock.close()
             raise
