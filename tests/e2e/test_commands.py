@@ -152,12 +152,15 @@ def test_set_mode_holds_at_once_and_over_a_restart(stage):
     assert status == 0, said
     assert stage.status()["mode"] == "dormant"
     until(lambda: stage.status()["broker"]["connected"])
+    assert stage.command("hold", "900")[0] == 0
     until(lambda: stage.get(f"/api/1/sites/{stage.site}")["mode"] == "dormant")
     stage.agent.send_signal(signal.SIGKILL)
     stage.agent.wait()
     stage.start_agent()
     assert stage.status()["mode"] == "dormant"
+    assert stage.status()["held_for_s"] > 700
     until(lambda: stage.status()["broker"]["connected"])
+    assert stage.command("hold", "0")[0] == 0
     status, said = stage.command("set-mode", "polling-day")
     assert status == 0, said
     until(lambda: stage.get(f"/api/1/sites/{stage.site}")["mode"] == "polling-day")

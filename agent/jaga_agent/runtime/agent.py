@@ -241,7 +241,8 @@ class Agent:
         why = self._doors.proving.leaves or "asked to stop"
         # Before the goodbye, so that it still travels; the routes stay as they are.
         self._recorder.record(lambda s: report.lifecycle(s, "stopped", why))
-        await self._presence.close()
+        leaves = self._doors.proving.leaves is not None
+        await self._presence.close(comes_back=leaves)
         await self._decisions.close(why)
         self._doors.timekeeper.close()
         if self._doors.journal is not None:

@@ -85,11 +85,14 @@ class Presence:
         """Leave the old connection, which goes by an uplink that no longer carries."""
         self._broker.reconnect_now(reason)
 
-    async def close(self) -> None:
-        """Say that the site goes offline, and disconnect."""
+    async def close(self, *, comes_back: bool = False) -> None:
+        """Say that the site goes offline, and disconnect.
+
+        `comes_back`: at once, so that it is not called offline for a second.
+        """
         await self._broker.close(
             last_topic=self._recorder.topic("status"),
-            last_payload=wire.encode(self._status(online=False)),
+            last_payload=wire.encode(self._status(online=comes_back)),
         )
         self._recorder.disconnected()
 
