@@ -236,7 +236,7 @@ def agent_config(site: str, home: Path, hold_down_s: tuple[float, float]) -> str
         f"[decide]\nprobe_interval_s = 2\nhold_down_s = {hold_down_s[0]}\n"
         f"hold_down_cap_s = {hold_down_s[1]}\n\n"
         f'[state]\ndirectory = "{home}"\nsocket = "{home / "agent.sock"}"\n'
-        f'journal = "{home / "journal.jsonl"}"\n'
+        f'journal = "{home / "journal.jsonl"}"\nrun_directory = "{home}"\n'
     )
 
 

@@ -185,7 +185,9 @@ class StateTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the engine saw and did, for `replay`; in RAM; "" keeps none."""
     dns_directory: str = "/run/jaga-dns"
     """Where jaga-dns.service has its list of resolvers."""
-    spool_mb: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
+    run_directory: str = "/run/jaga"
+    """In RAM: the records that are not on the card yet."""
+    spool_mb: Annotated[int, msgspec.Meta(ge=4, le=4096)] = 64
 
 
 class Echo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -172,8 +172,9 @@ async def _run(in_force: InForce, trial_s: float) -> bool:
         stack.push_async_callback(server.close)
         spool = SqliteSpool(
             directory / "spool.sqlite3",
-            # The file is up to twice its payloads.
-            max_bytes=config.state.spool_mb * 1024 * 1024 // 2,
+            run_directory=Path(config.state.run_directory),
+            now=clock.now,
+            max_bytes=config.state.spool_mb * 1024 * 1024,
         )
         stack.callback(spool.close)
         kernel = await stack.enter_async_context(NetlinkKernel())

@@ -26,6 +26,7 @@ tls = false
 directory = "{home}"
 socket = "{home}/agent.sock"
 journal = ""
+run_directory = "{home}"
 """
 
 

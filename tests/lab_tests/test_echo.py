@@ -127,6 +127,7 @@ class District:
             "will_delay_s = 1\n[decide]\nprobe_interval_s = 0.2\n"
             f'[state]\ndirectory = "{self.folder}"\n'
             f'socket = "{self.socket}"\njournal = ""\n'
+            f'run_directory = "{self.folder}"\n'
         )
         self._run(self.lab.pi, "jaga-agent", config)
 

@@ -419,7 +419,7 @@ def agent_config(
         f'[mqtt]\nhost = "{topology.BROKER}"\ntls = false\n\n'
         f"[decide]\n{decide}\n\n"
         f'[state]\ndirectory = "{home}"\nsocket = "{home / "agent.sock"}"\n'
-        f'journal = "{home / "journal.jsonl"}"\n{state}'
+        f'journal = "{home / "journal.jsonl"}"\nrun_directory = "{home}"\n{state}'
     )
 
 
