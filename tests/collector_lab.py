@@ -295,6 +295,10 @@ class CollectorProcess:
 
     def wait_connected(self):
         until(self.connected, "the collector hears the broker")
+        until(
+            lambda: self.metrics()["jaga_history_connections_total"],
+            "the collector hears histories",
+        )
 
     def records(self, leaf=None):
         """Return (site, boot, seq) of every stored record."""

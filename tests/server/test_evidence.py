@@ -278,6 +278,21 @@ def test_the_eight_boots_touched_last(room):
     assert told == [boots[n].boot for n in (0, 9, 8, 7, 6, 5, 4, 3)]
 
 
+def test_a_history_of_many_boots_is_covered_in_the_end(room):
+    boots = [ScriptedSite(SITE) for _ in range(30)]
+    beats = {one.boot: one.heartbeat() for one in boots}
+    pending, rounds = dict(beats), 0
+    while pending:
+        rounds += 1
+        assert rounds <= 5
+        room.send(boots[0], *pending.values(), arrival_ms=T0 + rounds * 5000)
+        for mark in room.mark(after_s=5).boots:
+            assert mark.through == 1
+            pending.pop(mark.boot, None)
+    # 8 in each, for none is named twice before all are.
+    assert rounds == 4
+
+
 def test_when_a_site_is_told(room, site):
     def tell():
         room.write((site.topic("heartbeat"), site.heartbeat()))

@@ -62,7 +62,7 @@ def recorded(*sites):
     return {key: payload for one in sites for key, (_, payload) in one.records.items()}
 
 
-def stored_without_resending(room, site, wait_until):
+def stored_without_resending(room, site, wait_until, within_s=40):
     """Wait for the database, not for the watermark: that takes a minute if none waits."""
     wait_until(
         lambda: (
@@ -70,7 +70,7 @@ def stored_without_resending(room, site, wait_until):
             and len(room.records()) >= len(site.records)
         ),
         "all stored, nothing sent again",
-        40,
+        within_s,
     )
 
 
@@ -106,9 +106,15 @@ def test_a_collector_killed_at_random_moments(broker, room, spooled, wait_until,
         room.stop(signal.SIGKILL)
         room.start(ready=dice.random() < 0.5)
     stream.stop()
-    wait_until(lambda: not site.pending(), "all covered, nothing sent again", 60)
+    wait_until(lambda: room.process.poll() is None and room._answers(), "it answers")
+    # Mosquitto 2.0.11 hands a backlog that it delivered many times over at some 600 /s.
+    stored_without_resending(room, site, wait_until, 40 + 3 * kills)
     assert payloads(room) == recorded(site)
-    assert room.metrics()["jaga_gaps_open"] == 0
+    (boot,) = room.get(f"/api/1/sites/{SITE}/boots")["boots"]
+    assert (boot["through"], boot["records"], boot["missing"]) == (
+        *[len(site.records)] * 2,
+        0,
+    )
     assert site.stale == 0
     assert "Traceback" not in room.log.read_text()
 
@@ -139,6 +145,25 @@ def test_a_broker_that_ends_amid_a_stream(
     stream.stop()
     site.settle()
     assert payloads(room) == recorded(site, quiet)
+    assert site.stale == 0
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_a_broker_killed_at_random_moments(broker, room, spooled, wait_until):
+    dice = random.Random("the broker")  # noqa: S311 (it guards nothing)
+    site = spooled(broker.port)
+    stream = Stream(site, every_s=0.05)
+    for _ in range(200):
+        wait_until(lambda: room.connected() and site.connected, "both are here", 60)
+        threading.Event().wait(dice.uniform(0, 1))
+        broker.stop(signal.SIGKILL)
+        if dice.random() < 0.5:
+            (broker.directory / "mosquitto.db").unlink(missing_ok=True)
+        broker.start()
+    stream.stop()
+    site.settle(120)
+    assert payloads(room) == recorded(site)
     assert site.stale == 0
 
 
@@ -335,6 +360,33 @@ def test_a_flood_before_a_stuck_database_costs_no_memory(
     )
 
 
+def test_what_is_live_never_waits_behind_history(
+    broker, room, publisher, simulate, wait_until
+):
+    past, live = simulate(SITE), simulate(QUIET)
+    link = publisher(broker.port)
+    start_ms = past.started_ms - 20 * 86_400_000
+    histories = [
+        past.history(
+            [past.heartbeat(t_ms=start_ms + past.seq * 10_000) for _ in range(400)]
+        )
+        for _ in range(60)
+    ]
+    link.all([(past.topic("history"), history) for history in histories])
+    link.all([(live.topic("heartbeat"), live.heartbeat())])
+    wait_until(
+        lambda: room.get(f"/api/1/sites/{QUIET}")["site"]["presence"] == "online",
+        "the live heartbeat shows",
+        2,
+    )
+    # It did not wait for them, and they come all the same.
+    items = 'jaga_history_items_total{leaf="heartbeat"}'
+    assert room.metrics().get(items, 0) < 24_000
+    wait_until(lambda: room.metrics().get(items) == 24_000, "all of the past", 40)
+    (boot,) = room.get(f"/api/1/sites/{SITE}/boots")["boots"]
+    assert (boot["through"], boot["missing"]) == (24_000, 0)
+
+
 def test_histories_wait_in_a_bounded_queue():
     import queue
 
@@ -348,5 +400,10 @@ def test_histories_wait_in_a_bounded_queue():
     with pytest.raises(queue.Full):
         inbox.put_nowait(history)
     assert [inbox.get_nowait() for _ in range(20)] == [history] * 20
+    live = Received("jaga/1/6408/tps-1/heartbeat", b"", 0, False, None)
+    past = Received("jaga/1/6408/tps-1/history", b"", 0, False, None)
+    for one in (past, past, live, past, live):
+        inbox.put(one)
+    assert [inbox.get_nowait() for _ in range(5)] == [live, live, past, past, past]
     with pytest.raises(queue.Empty):
         inbox.get_nowait()

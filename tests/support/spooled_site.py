@@ -33,6 +33,8 @@ class SpooledSite:
         """(boot, seq) → (leaf, payload) of all that was ever recorded."""
         self.marks = []
         """Every watermark that was taken, oldest first."""
+        self._known = {}
+        """boot → the last that was said of it."""
         self.stale = 0
         """Watermarks of a revision that is not above the last."""
         self._lock = threading.Lock()
@@ -60,6 +62,11 @@ class SpooledSite:
                 self.stale += 1
             else:
                 self.marks.append(mark)
+                # With places to spare, nothing is held of a boot that has none. With all
+                # taken nothing is said of the others.
+                if len(mark.boots) < BOOTS:
+                    self._known.clear()
+                self._known |= {one.boot: one for one in mark.boots}
 
     @property
     def connected(self):
@@ -82,17 +89,14 @@ class SpooledSite:
         return handles
 
     def pending(self):
-        """Return what the last watermark does not cover, oldest first."""
+        """Return what the watermarks do not cover, oldest first."""
         with self._lock:
-            mark = self.marks[-1] if self.marks else None
-        marks = {one.boot: one for one in mark.boots} if mark else {}
-        # With all places taken nothing is said of the boots that have none.
-        untold = len(marks) == BOOTS
+            known = dict(self._known)
 
         def covered(boot, seq):
-            one = marks.get(boot)
+            one = known.get(boot)
             if one is None:
-                return untold
+                return False
             if seq <= one.through:
                 return True
             return seq <= one.highest and not any(a <= seq <= b for a, b in one.gaps)

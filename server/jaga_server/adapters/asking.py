@@ -9,10 +9,12 @@ from jaga_agent.wire import topics
 from jaga_server.errors import BrokerError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from jaga_server.config import Mqtt
 
 
-def filters(region: str, share: str | None) -> tuple[str, ...]:
+def filters(region: str, share: str | None, leaves: Collection[str]) -> tuple[str, ...]:
     """Return what to subscribe to.
 
     Statuses are never shared: retained messages are not sent to a shared subscription
@@ -23,6 +25,7 @@ def filters(region: str, share: str | None) -> tuple[str, ...]:
     return tuple(
         own[n] if leaf == "status" else shared[n]
         for n, leaf in enumerate(topics.CONSUMED)
+        if leaf in leaves
     )
 
 

@@ -29,12 +29,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from jaga_agent.wire import topics
 from jaga_server.adapters import asking, clock
 from jaga_server.adapters.outbox import Outbox
 from jaga_server.ingest.received import Received, Token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from paho.mqtt.client import (
         ConnectFlags,
@@ -61,6 +62,10 @@ TURN_S = 0.5
 """Longest wait of the loop without traffic."""
 
 
+REFUSALS = ("refused: ", "subscription refused: ")
+"""How a reason begins that is about this session, and not about the broker at all."""
+
+
 class _ConnectionEndedError(Exception):
     """Says why a connection is over."""
 
@@ -75,13 +80,21 @@ class Consumer:
         inbox: queue.Queue[Received],
         counters: Counters,
         on_hearing: Callable[[bool], None],
+        *,
+        leaves: Collection[str] = topics.CONSUMED,
+        lane: int = 0,
     ) -> None:
-        """`on_hearing(connected)` is called on the consumer's thread."""
+        """`on_hearing(connected)` is called on the consumer's thread.
+
+        `lane` is in the token of each message: whose acknowledgement it is. Any but the
+        first speaks of its connection only where the first one does not as well.
+        """
+        self._lane = lane
         self._settings = settings
         self._inbox = inbox
         self._counters = counters
         self._on_hearing = on_hearing
-        self._filters = asking.filters(region, settings.share)
+        self._filters = asking.filters(region, settings.share, leaves)
         self._generation = 0
         self._acks: collections.deque[Token] = collections.deque()
         self._outbox = Outbox()
@@ -199,7 +212,11 @@ class Consumer:
         # Whoever hears of this connection publishes all anew.
         self._outbox.clear()
         self._counters.connections += 1
-        log.info("broker connected address=%s", self._settings.address)
+        log.log(
+            logging.DEBUG if self._lane else logging.INFO,
+            "broker connected address=%s",
+            self._settings.address,
+        )
         self._on_hearing(True)
 
     def _on_disconnect(
@@ -247,7 +264,7 @@ class Consumer:
             bytes(message.payload),
             clock.wall_ms(),
             message.retain,
-            Token(self._generation, message.mid) if message.qos else None,
+            Token(self._generation, message.mid, self._lane) if message.qos else None,
         )
         # A full queue waits here, and so does the broker (TCP). ReceiveMaximum keeps
         # QoS 1 under its capacity, so it is left-overs of an older connection that wait.
@@ -300,7 +317,10 @@ class Consumer:
         # Each reason is told once in an outage, not at each attempt.
         if reason not in self._told:
             self._told.add(reason)
-            log.warning(
+            log.log(
+                logging.DEBUG
+                if self._lane and not reason.startswith(REFUSALS)
+                else logging.WARNING,
                 "broker not connected address=%s reason=%r; trying again",
                 self._settings.address,
                 reason,

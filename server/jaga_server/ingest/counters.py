@@ -45,6 +45,19 @@ class Counters:
     """Batches that the database refused at first."""
     connections: int = 0
     connection_failures: int = 0
+    beside: Counters | None = None
+    """Of the session that brings histories: what its own thread counts."""
+
+    @property
+    def all_received(self) -> int:
+        """Of both sessions."""
+        return self.received + (self.beside.received if self.beside else 0)
+
+    @property
+    def all_late(self) -> int:
+        """Late acknowledgements of both sessions."""
+        beside = self.beside.late_acknowledgements if self.beside else 0
+        return self.late_acknowledgements + beside
 
     @property
     def in_flight(self) -> int:
@@ -55,4 +68,4 @@ class Counters:
             + self.duplicate
             + sum(self.rejected.copy().values())
         )
-        return max(0, self.received - settled)
+        return max(0, self.all_received - settled)

@@ -1,4 +1,4 @@
-"""What waits between the broker's thread and the writer's: bounded in bytes.
+"""What waits between the broker's threads and the writer's: live first, bounded in bytes.
 
 Counted in messages it would not be bounded: a history is two hundred times a heartbeat.
 """
@@ -6,6 +6,7 @@ Counted in messages it would not be bounded: a history is two hundred times a he
 from __future__ import annotations
 
 import queue
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -17,20 +18,34 @@ OVERHEAD_BYTES: Final = 600
 
 
 class Inbox(queue.Queue["Received"]):
-    """A queue that is full when its messages weigh `maxsize` bytes; `qsize` is in bytes."""
+    """A queue that is full when its messages weigh `maxsize` bytes; `qsize` is in bytes.
+
+    A history comes out only when nothing else waits.
+    """
 
     def __init__(self, capacity_bytes: int = CAPACITY_BYTES) -> None:
         super().__init__(capacity_bytes)
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._past: deque[Received] = deque()
         self._bytes = 0
 
     def _qsize(self) -> int:
         return self._bytes
 
     def _put(self, item: Received) -> None:
-        self._bytes += len(item.payload) + OVERHEAD_BYTES
-        super()._put(item)
+        self._bytes += _weight(item)
+        if item.history:
+            self._past.append(item)
+        else:
+            super()._put(item)
 
     def _get(self) -> Received:
-        item = super()._get()
-        self._bytes -= len(item.payload) + OVERHEAD_BYTES
+        item = super()._get() if self.queue else self._past.popleft()
+        self._bytes -= _weight(item)
         return item
+
+
+def _weight(item: Received) -> int:
+    return len(item.payload) + OVERHEAD_BYTES

@@ -36,6 +36,8 @@ class Token:
 
     generation: int
     packet_id: int
+    lane: int = 0
+    """Which of the collector's sessions it came by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ class Received:
     retained: bool
     token: Token | None
     """None: nothing to acknowledge (QoS 0)."""
+
+    @property
+    def history(self) -> bool:
+        """Whether it tells of the past: it waits for all that does not."""
+        return self.topic.endswith("/history")
 
 
 class RejectedError(ValueError):

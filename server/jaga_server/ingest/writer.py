@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 500
 BATCH_BYTES = 256 * 1024
-"""A batch ends with the message that exceeds it: five full histories, 10,000 records."""
+"""A batch ends with the message that exceeds it."""
 BATCH_WAIT_S = 0.05
 TICK_S = 1.0
 """How often silence is judged."""
@@ -174,7 +174,8 @@ class Writer:
             )
             end_s = clock.monotonic_s() + BATCH_WAIT_S
             weight = len(batch[0].payload)
-            while len(batch) < BATCH and weight < BATCH_BYTES:
+            # A history is a batch's last: what is live waits for no more than one.
+            while len(batch) < BATCH and weight < BATCH_BYTES and not batch[-1].history:
                 left_s = end_s - clock.monotonic_s()
                 if left_s <= 0 or self._stopping.is_set():
                     batch.append(self.inbox.get_nowait())

@@ -9,17 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from jaga_agent.wire.evidence import CODE_OF
 from jaga_server.core import dating
-from jaga_server.core.coverage import Coverage
-from jaga_server.core.dating import Offset
 from jaga_server.errors import StoreError, StoreReplacedError
 from jaga_server.store import held, orders, rows
+from jaga_server.store.boots import Boots
 from jaga_server.store.memory import Memory, remember
 from jaga_server.store.opening import connect
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jaga_agent.wire.orders import Order, Reply
+    from jaga_server.core.coverage import Coverage
     from jaga_server.core.dating import Dated
     from jaga_server.core.model import SiteState
     from jaga_server.store.rows import Record
@@ -36,9 +35,6 @@ log = logging.getLogger(__name__)
 
 DEAD_LETTERS = 1000
 DEAD_LETTER_BYTES = 4096
-BOOTS_CACHED = 20_000
-TOUCHED_MS = 60_000
-"""A boot's last arrival is kept to this: not every heartbeat writes its row anew."""
 
 
 class UnstorableError(ValueError):
@@ -49,34 +45,15 @@ class ConflictError(ValueError):
     """A record of that number is stored, and is another one."""
 
 
-@dataclass(slots=True)
-class _Boot:
-    number: int
-    site_no: int
-    site: str
-    offset: Offset | None
-    touched_ms: int
-    committed: Coverage
-    """What the tables hold."""
-    coverage: Coverage
-    """… and what they will hold after this transaction."""
-    new: bool
-    """Its row is of this transaction."""
-    booked_ms: int = 0
-
-
 class Store:
     """The database, open for writing."""
 
     def __init__(self, path: Path) -> None:
         """Open or create it and bring it up to date; raises StoreError."""
         self.path = path
-        self._sites: dict[str, int] = {}
-        self._boots: dict[tuple[int, bytes], _Boot] = {}
-        self._dirty: dict[int, _Boot] = {}
-        self._touched: dict[str, bool] = {}
         self._seen_version: int | None = None
         self._db = connect(path)
+        self._boots = Boots(self._db)
         self._file = _file(path)
         self.identity: bytes = self._db.execute(
             "SELECT store FROM collector"
@@ -104,10 +81,10 @@ class Store:
             raise StoreReplacedError(message)
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._touched = {}
+            self._boots.begin()
             self._refresh()
             yield
-            self._flush()
+            self._boots.flush()
             self._db.execute("COMMIT")
         except BaseException as error:
             self._forget()
@@ -128,13 +105,13 @@ class Store:
 
         Raises UnstorableError then; the transaction goes on.
         """
-        self._flush()
+        self._boots.flush()
         self._db.execute("SAVEPOINT part")
         try:
             yield
         except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
             self._db.execute("ROLLBACK TO part")
-            self._drop_caches()
+            self._boots.drop()
             raise UnstorableError(str(error)) from error
         finally:
             if self._db.in_transaction:
@@ -144,44 +121,18 @@ class Store:
         """Forget what another process may have changed since our last transaction."""
         version: int = self._db.execute("PRAGMA data_version").fetchone()[0]
         if version != self._seen_version:
-            self._drop_caches()
+            self._boots.drop()
             self._seen_version = version
-
-    def _drop_caches(self) -> None:
-        self._sites.clear()
-        self._boots.clear()
-        self._dirty.clear()
 
     def _forget(self) -> None:
         """Undo, and drop the caches that may name rows that were undone."""
-        self._drop_caches()
+        self._boots.drop()
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
     def touched(self) -> dict[str, bool]:
-        """Return the sites that this transaction has records of.
-
-        True: the site must hear of it soon: its gaps are others now, or a boot is new.
-        """
-        self._flush()
-        return self._touched
-
-    def _flush(self) -> None:
-        """Write the coverage of the boots that this transaction has records of."""
-        for boot in self._dirty.values():
-            pressing = boot.new or boot.coverage.gaps != boot.committed.gaps
-            self._touched[boot.site] = pressing or self._touched.get(boot.site, False)
-            if boot.coverage is not boot.committed:
-                held.save(
-                    self._db,
-                    boot.number,
-                    boot.committed,
-                    boot.coverage,
-                    boot.booked_ms,
-                )
-                boot.committed = boot.coverage
-            boot.new = False
-        self._dirty.clear()
+        """Return the sites that this transaction has records of; True: `Boots.touched`."""
+        return self._boots.touched()
 
     def add(
         self, site: str, leaf: str, record: Record, payload: bytes, arrival_ms: int
@@ -190,7 +141,7 @@ class Store:
 
         Raises ConflictError if another record of that number is stored.
         """
-        boot = self._boot(site, record.boot, arrival_ms)
+        boot = self._boots.take(site, record.boot, arrival_ms)
         # A repeat too: what the coverage has given up (core.coverage) it learns again.
         boot.coverage = boot.coverage.stored(record.seq)
         told = dating.offset(
@@ -220,7 +171,7 @@ class Store:
             (boot.number, record.seq, CODE_OF[leaf], payload),
         )
         rows.insert(self._db, boot.number, boot.site_no, record, dated.t_ms)
-        self._date(boot, dating.better(boot.offset, told))
+        self._boots.date(boot, dating.better(boot.offset, told))
         return dated
 
     def _compare(self, boot_no: int, seq: int, payload: bytes) -> None:
@@ -232,31 +183,11 @@ class Store:
             message = f"record {seq} of that boot is stored, and has other bytes"
             raise ConflictError(message)
 
-    def _date(self, boot: _Boot, start: Offset | None) -> None:
-        """Take what a boot is dated by from now on; date it anew where that is news."""
-        before, boot.offset = boot.offset, start
-        if start is None or start == before:
-            return
-        self._db.execute(
-            "UPDATE boot SET offset_ms = ?, offset_age_s = ? WHERE boot_no = ?",
-            (start.start_ms, start.age_s, boot.number),
-        )
-        if before is None or before.start_ms != start.start_ms:
-            moved = rows.redate(self._db, boot.number, boot.site_no, start.start_ms)
-            if moved:
-                log.info(
-                    "boot dated site=%s start_ms=%d confirmation_age_s=%d records=%d",
-                    boot.site,
-                    start.start_ms,
-                    start.age_s,
-                    moved,
-                )
-
     def lose(
         self, site: str, boot: bytes, first: int, last: int, arrival_ms: int
     ) -> int:
         """Book first…last (from 1) as lost but what is stored; return how many are new."""
-        known = self._boot(site, boot, arrival_ms)
+        known = self._boots.take(site, boot, arrival_ms)
         before = known.coverage
         known.coverage = before.declared_lost(first, last)
         known.booked_ms = arrival_ms
@@ -266,73 +197,15 @@ class Store:
         self, site: str, order: Order, payload: bytes, arrival_ms: int
     ) -> bool:
         """Log what an operator ordered; False: that very message came before."""
-        number = self._site_no(site)
+        number = self._boots.site_no(site)
         return orders.command(self._db, number, order, payload, arrival_ms) == 1
 
     def log_reply(
         self, site: str, told: Reply, payload: bytes, arrival_ms: int
     ) -> bool:
         """Log what a site answered; False: that very message came before."""
-        number = self._site_no(site)
+        number = self._boots.site_no(site)
         return orders.reply(self._db, number, told, payload, arrival_ms) == 1
-
-    def _site_no(self, site: str) -> int:
-        number = self._sites.get(site)
-        if number is None:
-            self._db.execute("INSERT OR IGNORE INTO site (site) VALUES (?)", (site,))
-            number = int(
-                self._db.execute(
-                    "SELECT site_no FROM site WHERE site = ?", (site,)
-                ).fetchone()[0]
-            )
-            self._sites[site] = number
-        return number
-
-    def _boot(self, site: str, boot: bytes, arrival_ms: int) -> _Boot:
-        site_no = self._site_no(site)
-        known = self._boots.get((site_no, boot))
-        if known is None:
-            if len(self._boots) >= BOOTS_CACHED:
-                self._boots = {
-                    key: each
-                    for key, each in self._boots.items()
-                    if each.number in self._dirty
-                }
-            known = self._read_boot(site, site_no, boot, arrival_ms)
-            self._boots[site_no, boot] = known
-        elif arrival_ms - known.touched_ms >= TOUCHED_MS:
-            self._db.execute(
-                "UPDATE boot SET touched_ms = ? WHERE boot_no = ?",
-                (arrival_ms, known.number),
-            )
-            known.touched_ms = arrival_ms
-        self._dirty[known.number] = known
-        return known
-
-    def _read_boot(
-        self, site: str, site_no: int, boot: bytes, arrival_ms: int
-    ) -> _Boot:
-        """Return a boot as the tables have it; its row is made if there is none."""
-        row = self._db.execute(
-            "UPDATE boot SET touched_ms = max(touched_ms, ?)"
-            " WHERE site_no = ? AND boot = ?"
-            " RETURNING boot_no, offset_ms, offset_age_s, touched_ms",
-            (arrival_ms, site_no, boot),
-        ).fetchone()
-        if row is not None:
-            number, start_ms, age_s, touched_ms = row
-            offset = None if start_ms is None else Offset(start_ms, age_s)
-            covered = held.load(self._db, number)
-            return _Boot(
-                number, site_no, site, offset, touched_ms, covered, covered, new=False
-            )
-        number = self._db.execute(
-            "INSERT INTO boot (site_no, boot, first_arrival_ms, touched_ms)"
-            " VALUES (?,?,?,?) RETURNING boot_no",
-            (site_no, boot, arrival_ms, arrival_ms),
-        ).fetchone()[0]
-        none = Coverage()
-        return _Boot(number, site_no, site, None, arrival_ms, none, none, new=True)
 
     def save_states(self, states: Mapping[str, SiteState]) -> None:
         """Keep what is known of these sites now."""
@@ -340,7 +213,7 @@ class Store:
             "INSERT INTO site_state VALUES (?,?)"
             " ON CONFLICT (site_no) DO UPDATE SET state = excluded.state",
             [
-                (self._site_no(site), msgspec.msgpack.encode(state))
+                (self._boots.site_no(site), msgspec.msgpack.encode(state))
                 for site, state in states.items()
             ],
         )
@@ -385,15 +258,20 @@ class Store:
         return [(boot, held.load(self._db, number)) for boot, number in found]
 
     def sites_touched(self, since_ms: int) -> list[str]:
-        """Return the sites of which records came since then, the last first."""
-        return [
-            site
-            for (site,) in self._db.execute(
+        """Return the sites of which records came since then, the last first.
+
+        Raises StoreError.
+        """
+        try:
+            rows = self._db.execute(
                 "SELECT site FROM boot JOIN site USING (site_no) WHERE touched_ms >= ?"
                 " GROUP BY site_no ORDER BY max(touched_ms) DESC",
                 (since_ms,),
-            )
-        ]
+            ).fetchall()
+        except sqlite3.Error as error:
+            message = f"store {self.path}: {error}"
+            raise StoreError(message) from error
+        return [site for (site,) in rows]
 
     def remember(self) -> Memory:
         """Return what was known when the collector last ran."""

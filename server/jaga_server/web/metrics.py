@@ -64,7 +64,7 @@ class _Live(Collector):
     def collect(self) -> Iterable[Metric]:
         counters, board = self._counters, self._board
         stored, rejected = counters.stored.copy(), counters.rejected.copy()
-        duplicate, received = counters.duplicate, counters.received
+        duplicate, received = counters.duplicate, counters.all_received
         settled = stored.total() + rejected.total() + duplicate
         yield _count("received", "Messages from the broker.", received)
         yield _counts("stored", "Messages stored.", "leaf", stored)
@@ -81,12 +81,17 @@ class _Live(Collector):
         yield _count(
             "late_acknowledgements",
             "Not sent, because their connection was gone.",
-            counters.late_acknowledgements,
+            counters.all_late,
         )
         yield from _evidence(counters)
         yield _count("batches", "Batches committed.", counters.batches)
         yield _count("store_retries", "Refusals of the database.", counters.retries)
         yield _count("connections", "Connections that worked.", counters.connections)
+        yield _count(
+            "history_connections",
+            "Connections that worked, of the session for histories.",
+            counters.beside.connections if counters.beside else 0,
+        )
         yield _count(
             "connection_failures",
             "Attempts to connect that failed.",

@@ -190,6 +190,7 @@ export const en: Record<Key, string> = {
   "site.uptime": "Uptime",
   "site.heartbeats": "Heartbeats stored",
   "site.lost": "Records lost",
+  "site.missing": "Records awaited (gaps)",
   "site.mode": "Mode",
   "site.version": "Version",
   "site.config": "Configuration",

@@ -188,6 +188,7 @@ export const id = {
   "site.uptime": "Menyala",
   "site.heartbeats": "Detak tersimpan",
   "site.lost": "Catatan hilang",
+  "site.missing": "Catatan ditunggu (celah)",
   "site.mode": "Mode",
   "site.version": "Versi",
   "site.config": "Konfigurasi",
