@@ -60,7 +60,8 @@ HEARTBEAT_S = {Mode.POLLING_DAY: 10.0, Mode.READY: 60.0, Mode.DORMANT: 300.0}
 """Between heartbeats, by the site's stage."""
 
 KEEPALIVE_S = {Mode.POLLING_DAY: 30, Mode.READY: 90, Mode.DORMANT: 450}
-"""One and a half to three heartbeats: no ping is ever needed."""
+"""MQTT's keep-alive: above the heartbeats', so that no ping is ever sent besides them. The
+broker takes a site for gone after one and a half times this."""
 
 DEFAULT_RESOLVERS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
 """Of three operators: whom the LAN's names are asked from, each uplink one of them, and
@@ -163,8 +164,10 @@ class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str | None = None
     username: str | None = None
     password: Secret | None = None
-    keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=1200)] | None = None
-    """By the stage, if left out: above its heartbeats' interval, so that they are it."""
+    keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=600)] | None = None
+    """By the stage, if left out: heartbeats are what keeps the connection alive."""
+    history_kbit_s: Annotated[float, msgspec.Meta(ge=1, le=100_000)] = 64.0
+    """What records that could not be sent live may take of the uplink."""
     will_delay_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 30
 
 
@@ -231,12 +234,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(self, site=site)
 
     @property
-    def keepalive_s(self) -> int:
-        """MQTT's keep-alive, in seconds."""
-        said = self.mqtt.keepalive_s
-        return KEEPALIVE_S[self.site.mode] if said is None else said
-
-    @property
     def by_preference(self) -> tuple[UplinkTable, ...]:
         """The uplinks, the preferred first; of equals, the one written first."""
         ranked = sorted(
@@ -296,6 +293,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         costs = [PULSES[target.kind.value].both_bytes for target in self.pulse_targets]
         allowance_bytes = governor.ALLOWANCE_BYTES[self.site.mode]
         return governor.probe_interval_s(max(costs), allowance_bytes)
+
+    @property
+    def keepalive_s(self) -> int:
+        """MQTT's keep-alive: as said, or by the stage."""
+        said = self.mqtt.keepalive_s
+        return KEEPALIVE_S[self.site.mode] if said is None else said
 
     @property
     def serves_dns(self) -> bool:

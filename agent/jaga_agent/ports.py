@@ -471,6 +471,18 @@ class Spool(Protocol):
         ...
 
 
+class Signer(Protocol):
+    """The site's key. Both raise SigningError; the key never leaves its file."""
+
+    async def certificate(self) -> bytes:
+        """Return the certificate (DER) of the key; another one after a renewal."""
+        ...
+
+    async def sign(self, data: bytes) -> bytes:
+        """Return the signature by the key of the certificate last returned."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Will:
     """What the broker says of us when we fall silent."""

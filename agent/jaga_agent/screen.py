@@ -197,12 +197,33 @@ def _connection(answer: Answer) -> list[str]:
         line = (
             f"Collector: NOT CONNECTED for {span(broker['for_s'])}: {broker['reason']}"
         )
-    waiting = f"{records['waiting']} records wait to be sent"
-    lost = f", {records['dropped']} dropped" if records["dropped"] else ""
     clock = textwrap.wrap(
         _clock(answer), 80, initial_indent="Clock:     ", subsequent_indent=" " * 11
     )
-    return [line, f"Records:   {waiting}{lost}", *clock]
+    return [line, *_records(broker["connected"], records), *clock]
+
+
+def _records(connected: bool, records: Answer) -> list[str]:
+    """Return what the collector has not confirmed, since when, and what is gone."""
+    parts = []
+    if records["waiting"]:
+        parts.append(f"{records['waiting']} not yet confirmed by the collector")
+    else:
+        parts.append("the collector has them all")
+    if connected and records["sending_history"] and records["waiting"]:
+        parts.append("history is being sent")
+    if records["dropped"]:
+        parts.append(f"{records['dropped']} dropped")
+    if records["lost"]:
+        parts.append(f"{records['lost']} lost, which the collector does not know yet")
+    age_s = records["watermark_age_s"]
+    if age_s is None:
+        parts.append("the collector has not said yet what it has")
+    else:
+        parts.append(f"as it said {span(age_s)} ago")
+    return textwrap.wrap(
+        "; ".join(parts), 80, initial_indent="Records:   ", subsequent_indent=" " * 11
+    )
 
 
 def _decision(decision: Answer) -> str:

@@ -36,6 +36,7 @@ from jaga_agent.adapters.modem import UsbModems
 from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
 from jaga_agent.adapters.netlink import NetlinkKernel
 from jaga_agent.adapters.resolver import Dnsmasq
+from jaga_agent.adapters.signing import SiteKey
 from jaga_agent.adapters.spool import SqliteSpool
 from jaga_agent.adapters.sysctl import ProcSettings
 from jaga_agent.adapters.udp_echo import UdpEchoProber
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 
     from jaga_agent.config import Config
     from jaga_agent.effective import InForce
-    from jaga_agent.ports import Clock, EchoListener, Prober, TrueClock
+    from jaga_agent.ports import Clock, EchoListener, Prober, Signer, TrueClock
     from jaga_agent.runtime.doors import MakeEchoProber
     from jaga_agent.wire.echo import SiteState
 
@@ -232,6 +233,7 @@ async def _run(in_force: InForce, trial_s: float) -> bool:
                 resolver=Dnsmasq(Path(config.state.dns_directory))
                 if config.serves_dns
                 else None,
+                signer=_signer(config),
             ),
         )
         # What lives till the end is no garbage: a full collection over it stops the loop
@@ -267,6 +269,14 @@ def _chain(stack: AsyncExitStack, directory: Path, *, boot: str) -> Chain | None
         return None
     stack.callback(chain.close)
     return chain
+
+
+def _signer(config: Config) -> Signer | None:
+    """Return the site's key, which its broker's connection uses too; None: none."""
+    mqtt = config.mqtt
+    if not mqtt.tls or mqtt.key is None or mqtt.cert is None:
+        return None
+    return SiteKey(Path(mqtt.key), Path(mqtt.cert))
 
 
 def routing(config: Config) -> RoutingConfig:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from jaga_agent.wire.echo import site_key
-from jaga_server import __version__, command, config, logfmt, tail
+from jaga_server import __version__, command, config, logfmt, tail, verify
 from jaga_server.core import district
 from jaga_server.errors import CollectorError, ConfigError
 from jaga_server.runtime import Collector
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _obey(arguments, settings)
     except CollectorError as error:
         print(f"jaga-collector: {error}", file=sys.stderr)
-        return 1
+        # Of `verify`, 1 is an answer: it could look, and not all is proven.
+        return 2 if arguments.command == "verify" else 1
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; that is no fault.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,26 +52,30 @@ def _obey(arguments: argparse.Namespace, settings: config.Config) -> int:
     match arguments.command:
         case "run":
             logfmt.start(verbose=arguments.verbose)
-            return asyncio.run(Collector(settings).run())
+            status = asyncio.run(Collector(settings).run())
         case "check-config":
             print(
                 f"{arguments.config}: good; {len(settings.sites)} sites,"
                 f" broker {settings.mqtt.address},"
                 f" page http://{settings.web_host}:{settings.web_port}/"
             )
-            return 0
+            status = 0
         case "echo-key":
-            return _echo_key(settings, arguments.site)
+            status = _echo_key(settings, arguments.site)
         case "tail":
             logfmt.start(verbose=False)
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-            return tail.run(
+            status = tail.run(
                 settings, arguments.site, lambda line: print(line, flush=True)
             )
+        case "verify":
+            text, status = verify.answer(arguments, settings)
+            print(text)
         case "gaps":
-            return _gaps(settings, arguments.site)
+            status = _gaps(settings, arguments.site)
         case _:
-            return _sites(settings)
+            status = _sites(settings)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,6 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser(
         "sites", parents=[shared], help="print every site as the database knows it"
+    )
+    verify.configure(
+        commands.add_parser(
+            "verify",
+            parents=[shared],
+            help="prove that what is stored of a site is what it sent; say what is not",
+        )
     )
     gaps = commands.add_parser(
         "gaps",

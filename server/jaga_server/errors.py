@@ -8,6 +8,7 @@
   x WebError             the page's port cannot be had
   x EchoError            the reflector's port cannot be had
   x OrderError           a command cannot be given
+  x ExportError          the folder for an export cannot be written
 """
 
 
@@ -41,3 +42,7 @@ class EchoError(CollectorError):
 
 class OrderError(CollectorError):
     """A command cannot be given: a key, a file, or the API is at fault."""
+
+
+class ExportError(CollectorError):
+    """What a proof is made from cannot be put into that folder."""

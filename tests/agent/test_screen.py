@@ -4,6 +4,15 @@ import pytest
 
 from jaga_agent import screen, words
 
+RECORDS = {
+    "waiting": 0,
+    "last_seq": 9,
+    "dropped": 0,
+    "lost": 0,
+    "watermark_age_s": 4.0,
+    "sending_history": False,
+}
+
 
 def uplink(name, **changes):
     return {
@@ -52,7 +61,7 @@ def answer(**changes):
         "faulty_targets": [],
         "decisions": [],
         "broker": {"connected": True, "reason": None, "for_s": 60.0},
-        "records": {"waiting": 0, "last_seq": 9, "dropped": 0},
+        "records": RECORDS,
         "clock_age_s": -1,
         "clock": NOBODY,
         "clock_offset": None,
@@ -151,8 +160,21 @@ SCREENS = {
         "to the collector 20 of 99 packets lost, back from it 1 of 79",
     ),
     "records": (
-        {"records": {"waiting": 3, "dropped": 1}},
-        "3 records wait to be sent, 1",
+        {"records": {**RECORDS, "waiting": 3, "dropped": 1}},
+        "3 not yet confirmed by the collector; 1 dropped; as it said 4 s ago",
+    ),
+    "all records there": ({}, "the collector has them all; as it said 4 s ago"),
+    "no word of the collector": (
+        {"records": {**RECORDS, "watermark_age_s": None}},
+        "the collector has not said yet",
+    ),
+    "a backlog on its way": (
+        {"records": {**RECORDS, "waiting": 2160, "sending_history": True}},
+        "2160 not yet confirmed by the collector; history is being sent;",
+    ),
+    "lost for good": (
+        {"records": {**RECORDS, "lost": 7}},
+        "7 lost, which the collector does not",
     ),
     "trouble": ({"troubles": ["nft is missing"]}, "! nft is missing"),
     "decision": (

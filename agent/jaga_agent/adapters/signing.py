@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from typing import TYPE_CHECKING, Final
 
 from jaga_agent.errors import SigningError
@@ -18,9 +19,90 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S: Final = 20.0
 """openssl takes 8 ms here and some 60 ms on a Pi Zero; beyond this it hangs."""
+_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
+_END: Final = "-----END CERTIFICATE-----"
 _SEQUENCE: Final = 0x30
 _NOT_OURS: Final = ("Verification failure", "Error verifying data")
 """What dgst says of a signature that is not the key's, and of one that is no DER."""
+
+
+class SiteKey:
+    """The site's own key, and its certificate: `Signer`. Both files may be replaced.
+
+    A renewal replaces two files, one after the other. Nothing is signed in between: a
+    signature that does not fit the certificate said with it would look forged for ever.
+    """
+
+    def __init__(self, key_file: Path, certificate_file: Path) -> None:
+        self._key_file = key_file
+        self._certificate_file = certificate_file
+        self._seen: tuple[object, ...] = ()
+        """The two files as they were when they were last found to fit."""
+        self._certificate = b""
+
+    async def certificate(self) -> bytes:
+        """Return the certificate (DER) of the key; raises SigningError."""
+        seen = self._look()
+        if seen != self._seen:
+            certificate = await asyncio.to_thread(self._read_certificate)
+            ours = await _public_key(
+                self._key_file, "pkey", "-passin", "pass:", "-pubout"
+            )
+            named = await _public_key(
+                self._certificate_file, "x509", "-noout", "-pubkey"
+            )
+            if ours != named or self._look() != seen:
+                msg = (
+                    f"{self._key_file} is not the key of {self._certificate_file};"
+                    " put the two files there that were issued together"
+                )
+                raise SigningError(msg)
+            self._seen, self._certificate = seen, certificate
+        return self._certificate
+
+    async def sign(self, data: bytes) -> bytes:
+        """Return the signature (DER) by the key of the `certificate` last returned.
+
+        Raises:
+            SigningError: openssl cannot; or the files were replaced meanwhile: ask for
+                the certificate again.
+
+        """
+        signature = await sign(data, self._key_file)
+        if self._look() != self._seen:
+            msg = f"{self._key_file} was replaced just now; it is tried again"
+            raise SigningError(msg)
+        return signature
+
+    def _look(self) -> tuple[object, ...]:
+        try:
+            found = [file.stat() for file in (self._key_file, self._certificate_file)]
+        except OSError as error:
+            msg = f"cannot read {error.filename}: {error.strerror}"
+            raise SigningError(msg) from error
+        return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in found)
+
+    def _read_certificate(self) -> bytes:
+        """Return the file's first certificate: the site's; issuers may follow it."""
+        try:
+            text = self._certificate_file.read_text(encoding="ascii")
+            begin = text.index(_BEGIN)
+            end = text.index(_END, begin) + len(_END)
+            return ssl.PEM_cert_to_DER_cert(text[begin:end])
+        except OSError as error:
+            msg = f"cannot read {self._certificate_file}: {error.strerror}"
+            raise SigningError(msg) from error
+        except ValueError as error:
+            msg = f"{self._certificate_file} has no certificate in PEM"
+            raise SigningError(msg) from error
+
+
+async def _public_key(file: Path, *words: str) -> bytes:
+    code, out, error = await _openssl(*words, "-in", str(file))
+    if code or not out:
+        msg = f"cannot use {file}: {_reason(error)}"
+        raise SigningError(msg)
+    return out
 
 
 async def sign(data: bytes, key_file: Path) -> bytes:
@@ -88,11 +170,16 @@ def _is_one_sequence(signature: bytes) -> bool:
 async def _dgst(
     *arguments: str, stdin: bytes, pass_fds: tuple[int, ...] = ()
 ) -> tuple[int, bytes, str]:
+    words = ("dgst", "-sha256", *arguments)
+    return await _openssl(*words, stdin=stdin, pass_fds=pass_fds)
+
+
+async def _openssl(
+    *arguments: str, stdin: bytes = b"", pass_fds: tuple[int, ...] = ()
+) -> tuple[int, bytes, str]:
     try:
         process = await asyncio.create_subprocess_exec(
             "openssl",
-            "dgst",
-            "-sha256",
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

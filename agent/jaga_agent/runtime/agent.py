@@ -30,6 +30,8 @@ from jaga_agent.runtime import snapshot
 from jaga_agent.runtime.checks import Checks
 from jaga_agent.runtime.decisions import Decisions, link
 from jaga_agent.runtime.deeds import Deeds
+from jaga_agent.runtime.delivery import Delivery
+from jaga_agent.runtime.digests import Digests
 from jaga_agent.runtime.driver import Driver
 from jaga_agent.runtime.heartbeats import Heartbeats
 from jaga_agent.runtime.orders import Orders
@@ -82,8 +84,14 @@ class Agent:
             troubles=troubles,
             carry_out=self._carry_out,
         )
+        self._delivery = delivery = Delivery(
+            config, spool=doors.spool, clock=doors.clock, is_busy=self._is_busy
+        )
         self._recorder = recorder = Recorder(
-            doors.spool, doors.clock, config.site.region, config.site.id
+            doors.spool, doors.clock, delivery.recorded
+        )
+        self._digests = Digests(
+            config, doors=doors, troubles=troubles, recorded=delivery.recorded
         )
         self._probes = Probes(config, doors, driver)
         self._checks = Checks(config, doors, driver.feed)
@@ -92,7 +100,7 @@ class Agent:
             config_hash=config_hash,
             version=version,
             doors=doors,
-            recorder=recorder,
+            delivery=delivery,
             troubles=troubles,
             changed=self._tell_alive,
         )
@@ -139,6 +147,7 @@ class Agent:
             sampling=self._sampling,
             usages=self._usages,
         )
+        self._presence.on_connected = self._heartbeats.beat
 
         self._deeds = Deeds(
             config,
@@ -167,8 +176,10 @@ class Agent:
         synced = await self._routes.adopt()
         adopted = synced.adopted_active
         self._driver.begin(adopted)
-        self._usages.begin()
         self._heartbeats.begin()
+        self._usages.begin()
+        # Before the first record: what is there now, earlier runs left.
+        digesting = self._digests.work()
         self._deeds.begin(self._orders.begin(), self._config_hash)
         self._doors.proving.begin(self._doors.spool.boot, self._doors.spool.next_seq())
         if (trouble := self._doors.proving.trouble) is not None:
@@ -187,6 +198,7 @@ class Agent:
             *self._usages.work(),
             *self._orders.work(),
             self._prove(),
+            *digesting,
             self._stay_alive(),
             self._doors.timekeeper.work(),
             *([] if self._resolver is None else [self._resolver.work()]),
@@ -228,6 +240,7 @@ class Agent:
         self._driver.feed(PaceOrdered(config.probe_interval_s, allowance_bytes))
         self._heartbeats.use(config)
         self._presence.use(config)
+        self._delivery.use(config)
 
     def _is_present(self, device: str) -> bool:
         link = self._routes.links.get(device)
@@ -239,8 +252,10 @@ class Agent:
         self._checks.close()
         self._usages.close()
         why = self._doors.proving.leaves or "asked to stop"
+        self._heartbeats.close()
         # Before the goodbye, so that it still travels; the routes stay as they are.
         self._recorder.record(lambda s: report.lifecycle(s, "stopped", why))
+        await self._digests.close()
         leaves = self._doors.proving.leaves is not None
         await self._presence.close(comes_back=leaves)
         await self._decisions.close(why)
@@ -262,7 +277,7 @@ class Agent:
             decisions=self._decisions.latest(),
             broker=self._presence.snapshot(),
             records={
-                "waiting": self._recorder.waiting,
+                **self._delivery.snapshot(),
                 "last_seq": self._recorder.last_seq,
                 "dropped": self._doors.spool.dropped + self._recorder.unspooled,
             },
@@ -279,7 +294,7 @@ class Agent:
         return report.last_resort(
             self._config,
             self._driver.state,
-            waiting=self._recorder.waiting,
+            waiting=self._delivery.waiting,
             silent_s=self._presence.silent_s,
         )
 
@@ -331,6 +346,7 @@ class Agent:
                     action.new.value,
                     action.reason,
                 )
+                self._heartbeats.turned(action.uplink, action.new)
                 told = link(self._decisions.record(action, self._driver.state))
                 self._recorder.record(partial(report.health, action=action, told=told))
             case ReportTarget():
@@ -369,6 +385,10 @@ class Agent:
         self._recorder.record(
             lambda s: report.decision(s, action, switched_s, told=told)
         )
+
+    def _is_busy(self) -> bool:
+        active = self._driver.state.active
+        return active is not None and self._driver.state.of(active).busy
 
     def _clock_changed(self, why: Reason, change: report.ClockChange) -> None:
         self._decisions.other("clock", why, old=change.old, new=change.new)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ProbeListener,
         Prober,
         Resolver,
+        Signer,
         Spool,
         Verify,
         Will,
@@ -76,3 +77,5 @@ class Doors:
     """None: no udp-echo target is configured."""
     resolver: Resolver | None = None
     """None: the LAN's DNS is somebody else's."""
+    signer: Signer | None = None
+    """None: no key is configured."""

@@ -1,6 +1,6 @@
 """The site towards the broker: its presence (birth, goodbye, last will) and link.
 
-Records take their own way over the same link; they are `recorder`'s.
+Records take their own way over the same link; they are `delivery`'s.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from jaga_agent.config import Config
     from jaga_agent.ports import Message
+    from jaga_agent.runtime.delivery import Delivery
     from jaga_agent.runtime.doors import Doors
-    from jaga_agent.runtime.recorder import Recorder
     from jaga_agent.runtime.troubles import Troubles
 
     OnCommand = Callable[[bytes, bytes | None], None]
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FIRST_REPLY: Final = 1 << 62
-"""Tokens of replies begin here; below are the recorder's."""
+"""Tokens of replies begin here; below are those of records."""
 REPLIES: Final = 32
 """Not acknowledged ones that are kept at most."""
 
@@ -44,7 +44,7 @@ class Presence:
         config_hash: str,
         version: str,
         doors: Doors,
-        recorder: Recorder,
+        delivery: Delivery,
         troubles: Troubles,
         changed: Callable[[], None],
     ) -> None:
@@ -54,10 +54,12 @@ class Presence:
         self._version = version
         self._clock = doors.clock
         self._spool = doors.spool
-        self._recorder = recorder
+        self._delivery = delivery
         self._troubles = troubles
         self._changed = changed
         self._connection = 0
+        self.on_connected: Callable[[], None] = lambda: None
+        """Called with each connection, after the birth: to record the state now."""
         self.on_command: OnCommand | None = None
         """What is done with a command; None: it is told and dropped."""
         self.on_watermark: Callable[[Watermark], None] | None = None
@@ -91,10 +93,10 @@ class Presence:
         `comes_back`: at once, so that it is not called offline for a second.
         """
         await self._broker.close(
-            last_topic=self._recorder.topic("status"),
+            last_topic=self._delivery.topic("status"),
             last_payload=wire.encode(self._status(online=comes_back)),
         )
-        self._recorder.disconnected()
+        self._delivery.disconnected()
 
     def reply(self, payload: bytes, correlation: bytes) -> None:
         """Answer a command: kept in RAM until the broker has it, or too many wait."""
@@ -108,7 +110,7 @@ class Presence:
     def _say(self, token: int) -> None:
         payload, correlation = self._replies[token]
         self._broker.publish(
-            self._recorder.topic("reply"), payload, token=token, correlation=correlation
+            self._delivery.topic("reply"), payload, token=token, correlation=correlation
         )
 
     def snapshot(self) -> dict[str, Any]:
@@ -128,33 +130,36 @@ class Presence:
         self._now(connected=True, reason=None)
         _log.info("broker connected session_present=%s", session_present)
         self._broker.publish(
-            self._recorder.topic("status"),
+            self._delivery.topic("status"),
             wire.encode(self._status(online=True)),
             token=None,
             retain=True,
         )
-        self._recorder.connected(self._broker)
+        self._delivery.connected(self._broker)
+        # What is recorded now is the newest state, and goes first.
+        self.on_connected()
+        self._delivery.pump()
         for token in self._replies:
             self._say(token)
 
     def disconnected(self, reason: str) -> None:
-        self._recorder.disconnected()
+        self._delivery.disconnected()
         self._now(connected=False, reason=reason)
 
     def acknowledged(self, token: int) -> None:
         if token >= FIRST_REPLY:
             self._replies.pop(token, None)
         else:
-            self._recorder.acknowledged(token)
+            self._delivery.acknowledged(token)
 
     def message(self, message: Message) -> None:
-        if message.topic == self._recorder.topic("command"):
+        if message.topic == self._delivery.topic("command"):
             if self.on_command is None:
                 _log.warning("a command came, and nobody here carries out commands")
             else:
                 self.on_command(message.payload, message.correlation)
-        elif message.topic == self._recorder.topic("watermark"):
-            self._recorder.watermark(message.payload)
+        elif message.topic == self._delivery.topic("watermark"):
+            self._delivery.watermark(message.payload)
             self._tell_watermark(message.payload)
 
     def _tell_watermark(self, payload: bytes) -> None:
@@ -173,7 +178,8 @@ class Presence:
             self._troubles.tell("broker", f"the broker rejected a reply: {reason}")
             return
         # Kept in the spool: sent again with the next connection.
-        self._troubles.tell("broker", f"the broker rejected record {token}: {reason}")
+        self._delivery.rejected(token)
+        self._troubles.tell("broker", f"the broker rejected a record: {reason}")
 
     def _now(self, *, connected: bool, reason: str | None) -> None:
         is_new = connected != self.is_connected
@@ -187,7 +193,7 @@ class Presence:
         """Return the will of the next connection: it names the birth it ends."""
         self._connection = self._spool.next_connection()
         return Will(
-            self._recorder.topic("status"),
+            self._delivery.topic("status"),
             wire.encode(self._status(online=False)),
             self._config.mqtt.will_delay_s,
             self._config.keepalive_s,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
+from jaga_agent.adapters.mqtt.client import Tickets
 from jaga_agent.errors import BrokerError
 from jaga_agent.ports import Will
 from lab import Broker
@@ -804,3 +805,224 @@ async def test_a_will_that_cannot_be_made_is_tried_again(mosquitto, caplog):
         assert told[1] == "the agent failed: see its log"
         await listener.until("connected")
     assert caplog.text.count("the MQTT connection failed") == 2
+
+
+# ---- economy
+
+
+class Meter:
+    """A relay of loopback that counts what passes, connection by connection."""
+
+    def __init__(self, port):
+        self._target = port
+        self.passed = []
+        """Bytes each way, of each connection in turn: from the site, to it."""
+        self.seen = b""
+        """What the site sent, of all connections."""
+
+    async def __aenter__(self):
+        self._tasks = set()
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _relay(self, reader, writer):
+        self._tasks.add(asyncio.current_task())
+        counts = [0, 0]
+        self.passed.append(counts)
+        far_reader, far_writer = await asyncio.open_connection(
+            "127.0.0.1", self._target
+        )
+
+        async def carry(source, sink, way):
+            with contextlib.suppress(OSError):
+                while block := await source.read(65536):
+                    counts[way] += len(block)
+                    if way == 0:
+                        self.seen += block
+                    sink.write(block)
+            sink.close()
+
+        try:
+            await asyncio.gather(
+                carry(reader, far_writer, 0), carry(far_reader, writer, 1)
+            )
+        finally:
+            writer.close()
+            far_writer.close()
+
+
+def site_tls(certificates):
+    c = certificates
+    return tls_context(c / "ca.crt", c / "ca-site.crt", c / "ca-site.key")
+
+
+async def test_tls_is_taken_up_again_with_the_certificate_s_identity(
+    tmp_path, certificates, caplog
+):
+    """The broker knows the site by its certificate alone, which is not sent again."""
+    caplog.set_level(logging.DEBUG, "jaga_agent")
+    acl = tmp_path / "acl"
+    acl.write_text(f"user site\ntopic write {BEAT}\n")
+    acl.chmod(0o644)
+    tmp_path.chmod(0o755)
+    lines = [*tls_lines(certificates), f"acl_file {acl}"]
+    async with (
+        Mosquitto(tmp_path, None, *lines, anonymous=False) as mosquitto,
+        Meter(mosquitto.port) as meter,
+        Agent(port=meter.port, tls=site_tls(certificates)) as (broker, listener),
+    ):
+        for n in range(4):
+            await listener.until("connected")
+            assert broker.publish(BEAT, b"", token=n)
+            await listener.until("acknowledged", n)
+            broker.reconnect_now("a failover")
+        await listener.until("connected")
+        full, *again = [sum(counts) for counts in meter.passed[:4]]
+    assert "TLS session taken up again: False" in caplog.text
+    assert caplog.text.count("TLS session taken up again: True") == 4
+    # A certificate each way, in full; with the field's larger ones it saves more.
+    assert max(again) < 0.65 * full, meter.passed
+
+
+async def test_a_restarted_broker_has_forgotten_the_tickets(
+    tmp_path, certificates, caplog
+):
+    caplog.set_level(logging.DEBUG, "jaga_agent")
+    port = free_port()
+    mosquitto = Mosquitto(tmp_path, port, *tls_lines(certificates))
+    async with mosquitto, Agent(port=port, tls=site_tls(certificates)) as (_, listener):
+        await listener.until("connected")
+        await mosquitto.kill()
+        await listener.until("disconnected")
+        await mosquitto.up()
+        await listener.until("connected")
+    assert caplog.text.count("taken up again: False") >= 2
+    assert "taken up again: True" not in caplog.text
+
+
+async def test_a_broker_that_breaks_off_over_a_ticket_gets_a_full_handshake(
+    tmp_path, certificates, caplog
+):
+    """As an OpenSSL server does that asks for certificates and was not prepared."""
+    caplog.set_level(logging.INFO, "jaga_agent")
+    lines = tls_lines(certificates)
+    async with Mosquitto(tmp_path, None, *lines) as mosquitto:
+        refused = []
+
+        async def refuse_tickets(reader, writer):
+            hello = await reader.read(65536)
+            if len(hello) > 700:  # only with a ticket is the first flight as long
+                refused.append(len(hello))
+                # A fatal alert, internal_error.
+                writer.write(bytes.fromhex("15030300020250"))
+                writer.close()
+                return
+            far_reader, far_writer = await asyncio.open_connection(
+                "127.0.0.1", mosquitto.port
+            )
+            far_writer.write(hello)
+
+            async def carry(source, sink):
+                with contextlib.suppress(OSError):
+                    while block := await source.read(65536):
+                        sink.write(block)
+                sink.close()
+
+            await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+
+        server = await asyncio.start_server(refuse_tickets, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        # No second attempt within the test: the first one falls back by itself.
+        patience = {"backoff_s": 86_400, "backoff_cap_s": 86_400}
+        async with Agent(port=port, tls=site_tls(certificates), **patience) as (
+            broker,
+            listener,
+        ):
+            await listener.until("connected")
+            broker.reconnect_now("a failover")
+            await listener.until("connected")
+            assert len(refused) == 1
+        server.close()
+    assert "TLS was not taken up again" in caplog.text
+
+
+def test_a_ticket_is_for_one_host_and_one_use():
+    class Session:
+        has_ticket = True
+
+    tickets = Tickets()
+    first, other = ("a.example", 8883), ("b.example", 8883)
+    assert tickets.take(first) is None
+    session = Session()
+    tickets.keep(first, session)
+    assert tickets.take(first) is session
+    assert tickets.take(first) is None
+    tickets.keep(first, session)
+    assert tickets.take(other) is None
+    assert tickets.take(first) is None
+    tickets.keep(first, None)
+    assert tickets.take(first) is None
+
+
+async def test_a_topic_is_said_once_in_a_connection(mosquitto):
+    async with (
+        Subscriber(mosquitto.port) as collector,
+        Meter(mosquitto.port) as meter,
+        Agent(port=meter.port) as (broker, listener),
+    ):
+        for round_ in range(2):
+            await listener.until("connected")
+            meter.seen = b""
+            assert broker.publish(STATUS, b"online", token=None, retain=True)
+            for n in range(5):
+                assert broker.publish(BEAT, b"beat %d" % n, token=n + 1)
+                topic = BEAT.replace("heartbeat", "event")
+                assert broker.publish(topic, b"event %d" % n, token=n + 11)
+            await listener.until("acknowledged", 15)
+            assert await collector.line() == f"{STATUS} online"
+            heard = [await collector.line() for _ in range(10)]
+            assert heard[::2] == [f"{BEAT} beat {n}" for n in range(5)]
+            assert {line.split()[0] for line in heard[1::2]} == {topic}
+            assert meter.seen.count(BEAT.encode()) == 1
+            assert meter.seen.count(topic.encode()) == 1
+            if round_ == 0:
+                broker.reconnect_now("again")
+
+
+@pytest.mark.parametrize(("maximum", "said"), [(0, 10), (1, 6)])
+async def test_no_more_aliases_than_the_broker_lets_us(tmp_path, maximum, said):
+    async with (
+        Mosquitto(tmp_path, None, f"max_topic_alias {maximum}") as mosquitto,
+        Meter(mosquitto.port) as meter,
+        Agent(port=meter.port) as (broker, listener),
+    ):
+        await listener.until("connected")
+        for n in range(5):
+            assert broker.publish(BEAT, b"", token=n + 1)
+            assert broker.publish(BEAT.replace("beat", "beet"), b"", token=n + 11)
+        await listener.until("acknowledged", 15)
+        assert meter.seen.count(b"tps-6408052001-901/heart") == said
+
+
+async def test_a_refused_topic_keeps_its_alias(tmp_path):
+    acl = tmp_path / "acl"
+    acl.write_text(f"topic write {STATUS}\n")
+    acl.chmod(0o644)
+    tmp_path.chmod(0o755)
+    async with (
+        Mosquitto(tmp_path, None, f"acl_file {acl}") as mosquitto,
+        Agent(port=mosquitto.port) as (broker, listener),
+    ):
+        await listener.until("connected")
+        for n in (1, 2):
+            assert broker.publish(BEAT, b"", token=n)
+            assert await listener.until("rejected") == ("rejected", n, "Not authorized")
+        assert broker.publish(STATUS, b"", token=3)
+        await listener.until("acknowledged", 3)

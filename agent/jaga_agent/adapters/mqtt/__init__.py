@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from tenacity import AsyncRetrying, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
+from jaga_agent.adapters.mqtt.client import Tickets
 from jaga_agent.adapters.mqtt.connection import Connection
 from jaga_agent.adapters.mqtt.endings import Ended
 from jaga_agent.adapters.mqtt.settings import Settings
@@ -100,6 +101,7 @@ class MqttBroker:
         self._listener = listener
         self._next_will = next_will
         self._connection: Connection | None = None
+        self._tickets = Tickets()
         self._threads: set[Connection] = set()
         self._thread_gone = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -193,6 +195,7 @@ class MqttBroker:
             self._settings,
             self._next_will(),
             self._listener,
+            self._tickets,
         )
         self._connection = connection
         self._threads.add(connection)

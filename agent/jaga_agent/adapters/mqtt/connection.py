@@ -8,20 +8,17 @@ rest of this class runs.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import socket
-import struct
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from paho.mqtt.client import Client, MQTTv5
-from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
+from paho.mqtt.enums import LogLevel, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from jaga_agent import tls
+from jaga_agent.adapters.mqtt.client import SocketClient
+from jaga_agent.adapters.mqtt.dialling import Dialling
 from jaga_agent.adapters.mqtt.endings import (
     CERTIFICATE_REFUSED,
     REFUSALS,
@@ -31,12 +28,12 @@ from jaga_agent.adapters.mqtt.endings import (
 from jaga_agent.ports import Message
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
-    from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
+    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
     from paho.mqtt.reasoncodes import ReasonCode
 
+    from jaga_agent.adapters.mqtt.client import Tickets
     from jaga_agent.adapters.mqtt.settings import Settings
     from jaga_agent.ports import BrokerListener, Will
 
@@ -47,46 +44,6 @@ _KEEP_ALIVE_TIMEOUT: Final = 0x8D
 _LOOP_S: Final = 1.0
 _PACKET_BYTES: Final = 64 * 1024
 """No message to a site is larger: the broker must not hand one on to us."""
-_HARD_CLOSE: Final = struct.pack("ii", 1, 0)
-
-
-class _Client(Client):
-    """paho's client, whose sockets are made by us."""
-
-    def __init__(self, settings: Settings, dial: Callable[[], socket.socket]) -> None:
-        super().__init__(
-            CallbackAPIVersion.VERSION2,
-            client_id=settings.client_id,
-            protocol=MQTTv5,
-            transport=settings.transport,
-            reconnect_on_failure=False,
-        )
-        self._dial = dial
-        self._certificate_time = settings.certificate_time
-
-    def _create_socket_connection(self) -> socket.socket:
-        return self._dial()
-
-    def _create_unix_socket_connection(self) -> socket.socket:
-        return self._dial()
-
-    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
-        # As paho's own, but closes the socket when the handshake fails, and judges the
-        # broker's certificate by the time that is known.
-        assert self._ssl_context is not None  # noqa: S101 (asked for only with TLS)
-        when = self._certificate_time()
-        with tls.dated(self._ssl_context, when):
-            sock = self._ssl_context.wrap_socket(
-                tcp_sock, server_hostname=self._host, do_handshake_on_connect=False
-            )
-        try:
-            sock.settimeout(self._connect_timeout)
-            sock.do_handshake()
-            tls.judge(sock, when)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
 
 class Connection:
@@ -106,6 +63,7 @@ class Connection:
         settings: Settings,
         will: Will,
         listener: BrokerListener,
+        tickets: Tickets,
     ) -> None:
         self._settings = settings
         self._listener = listener
@@ -117,16 +75,15 @@ class Connection:
         self.acknowledgement = asyncio.Event()
         self._window = settings.max_inflight
         self._tokens: dict[int, int | None] = {}
+        self._aliases: dict[str, int] = {}
+        self._alias_maximum = 0
         self._early: list[Message] | None = []
         """What came before the listener knew of this connection."""
-        # Shared with the thread: a second descriptor of its socket, to end it by.
-        self._lock = threading.Lock()
-        self._handle: socket.socket | None = None
-        self._given_up = False
+        self._dialling = Dialling(settings)
         # The thread's alone.
         self._verdict: Ended | None = None
         self._trouble = ""
-        self._client: _Client | None = self._make_client(will)
+        self._client: SocketClient | None = self._make_client(will, tickets)
         self._thread = threading.Thread(
             target=self._thread_main, args=(self._client,), name="mqtt", daemon=True
         )
@@ -161,13 +118,30 @@ class Connection:
         more = _properties(PacketTypes.PUBLISH)
         if correlation is not None:
             more.CorrelationData = correlation
+        said = topic
+        if (alias := self._alias(topic, retain=retain)) is not None:
+            more.TopicAlias = alias
+            # Once the broker was told what it stands for (MQTT 5, 3.3.2.3.4).
+            said = "" if topic in self._aliases else topic
         sent = self._client.publish(
-            topic, payload, qos=1, retain=retain, properties=more
+            said, payload, qos=1, retain=retain, properties=more
         )
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             return False
         self._tokens[sent.mid] = token
+        if alias is not None:
+            self._aliases[topic] = alias
         return True
+
+    def _alias(self, topic: str, *, retain: bool) -> int | None:
+        """Return the number that stands for a topic; None: it has none.
+
+        What is retained is said once in a connection.
+        """
+        known = self._aliases.get(topic)
+        if known is not None or retain or len(self._aliases) >= self._alias_maximum:
+            return known
+        return len(self._aliases) + 1
 
     def holds(self, token: int) -> bool:
         """Tell whether a message awaits its acknowledgement."""
@@ -182,24 +156,15 @@ class Connection:
         """End it now, wherever it hangs; the thread follows when it can."""
         if not self.ended.done():
             self.ended.set_result(Ended(reason))
-        with self._lock:
-            self._given_up = True
-            if self._handle is None:
-                return
-            try:
-                # Nothing is to be sent any more, not even what the kernel still holds.
-                self._handle.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, _HARD_CLOSE
-                )
-                # Wakes the thread from connect, from the handshake or from select.
-                self._handle.shutdown(socket.SHUT_RDWR)
-            except OSError as error:
-                _log.debug("the socket was closed already: %s", error)
+        self._dialling.give_up()
 
     # ---- on the event loop, handed over by the thread
 
-    def _accept(self, session_present: bool, receive_maximum: int) -> None:
+    def _accept(
+        self, session_present: bool, receive_maximum: int, alias_maximum: int
+    ) -> None:
         self._window = min(self._settings.max_inflight, receive_maximum)
+        self._alias_maximum = alias_maximum
         if not self.ended.done() and not self.accepted.done():
             self.accepted.set_result(session_present)
 
@@ -239,7 +204,7 @@ class Connection:
 
     # ---- on the thread
 
-    def _thread_main(self, client: _Client) -> None:
+    def _thread_main(self, client: SocketClient) -> None:
         ended = Ended("the MQTT client stopped")
         try:
             ended = self._live(client)
@@ -249,13 +214,10 @@ class Connection:
             _log.exception("the MQTT client failed")
             ended = Ended(f"the MQTT client failed: {error!r}")
         finally:
-            with self._lock:
-                if self._handle is not None:
-                    self._handle.close()
-                    self._handle = None
+            self._dialling.close()
             self._hand_over(self._finish, ended)
 
-    def _live(self, client: _Client) -> Ended:
+    def _live(self, client: SocketClient) -> Ended:
         session = _properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = self._settings.session_expiry_s
         session.MaximumPacketSize = _PACKET_BYTES
@@ -277,8 +239,8 @@ class Connection:
             f"connection lost: {self._trouble or 'the other side closed it'}"
         )
 
-    def _make_client(self, will: Will) -> _Client:
-        client = _Client(self._settings, self._dial)
+    def _make_client(self, will: Will, tickets: Tickets) -> SocketClient:
+        client = SocketClient(self._settings, self._dialling.dial, tickets)
         client.connect_timeout = self._settings.connect_timeout_s
         client.max_inflight_messages_set(self._settings.max_inflight)
         client.max_queued_messages_set(self._settings.max_inflight)
@@ -300,46 +262,6 @@ class Connection:
         client.on_socket_register_write = _elsewhere
         return client
 
-    def _dial(self) -> socket.socket:
-        settings = self._settings
-        if settings.transport == "unix":
-            return self._connect(socket.AF_UNIX, settings.host)
-        found = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM
-        )
-        # Uplinks are IPv4: an address of the other family only if there is no other.
-        found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-        failure: OSError = OSError(errno.EADDRNOTAVAIL, "no address")
-        for family, _, _, _, address in found:
-            try:
-                return self._connect(family, address)
-            except OSError as error:
-                failure = error
-        raise failure
-
-    def _connect(self, family: int, address: Any) -> socket.socket:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            if family != socket.AF_UNIX:
-                timeout_ms = round(self._settings.unacknowledged_s * 1000)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._watch(sock)
-            sock.settimeout(self._settings.connect_timeout_s)
-            sock.connect(address)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    def _watch(self, sock: socket.socket) -> None:
-        with self._lock:
-            if self._given_up:
-                raise OSError(errno.ECANCELED, "given up")
-            if self._handle is not None:
-                self._handle.close()
-            self._handle = sock.dup()
-
     def _on_connect(
         self,
         client: Client,
@@ -354,9 +276,14 @@ class Connection:
                 f"the broker refused us: {known or reason}", refused=known is not None
             )
             return
-        # MQTT 5, 3.2.2.3.3: absent means 65,535.
-        maximum = getattr(properties, "ReceiveMaximum", 65_535)
-        self._hand_over(self._accept, flags.session_present, maximum)
+        if isinstance(client, SocketClient):
+            client.keep_ticket()
+        # MQTT 5, 3.2.2.3: absent means 65,535, and no alias at all.
+        receive_maximum = getattr(properties, "ReceiveMaximum", 65_535)
+        alias_maximum = getattr(properties, "TopicAliasMaximum", 0)
+        self._hand_over(
+            self._accept, flags.session_present, receive_maximum, alias_maximum
+        )
         if self._settings.subscriptions:
             options = SubscribeOptions(qos=1)
             client.subscribe([(t, options) for t in self._settings.subscriptions])
