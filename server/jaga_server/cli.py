@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from jaga_agent.wire.echo import site_key
-from jaga_server import __version__, config, logfmt, tail, verify
+from jaga_server import __version__, command, config, logfmt, tail, verify
 from jaga_server.core import district
 from jaga_server.errors import CollectorError, ConfigError
 from jaga_server.runtime import Collector
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status (2: the command line is wrong)."""
     arguments = _parser().parse_args(argv)
     try:
+        if arguments.command == "command":
+            return command.run(arguments, lambda line: print(line, flush=True))
         settings = config.load(arguments.config)
         return _obey(arguments, settings)
     except CollectorError as error:
@@ -124,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         help="print a site's udp-echo key, for /etc/jaga/echo.key on its card",
     )
     key.add_argument("site", metavar="SITE", help="e.g. tps-6408052001-901")
+    command.configure(
+        commands.add_parser(
+            "command", help="order something of sites, signed by an operator's key"
+        )
+    )
     commands.add_parser(
         "sites", parents=[shared], help="print every site as the database knows it"
     )
