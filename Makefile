@@ -41,6 +41,11 @@ test: setup ## every test, in real network namespaces, broker and browser (as ro
 torture: setup ## end the agent in every way amid every fault, what test leaves out (long; root)
 	@$(BIN)/python -m pytest -m torture $(ARGS)
 
+INPUTS ?= 20000000
+.PHONY: fuzz
+fuzz: setup ## millions of inputs at every door where bytes from outside come in
+	@cd tests && ../$(BIN)/python -m fuzz --inputs $(INPUTS) $(ARGS)
+
 # make bench FAULT=blackhole RUNS=20, SUBJECTS=jaga,told WRITE=1 ARGS='--strict --quick'
 FAULT ?= *
 RUNS ?= 10

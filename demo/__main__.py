@@ -172,7 +172,8 @@ class Story:
             detail = stage.get(f"/api/1/sites/{stage.site}")
             behind = records["last_seq"] - (detail["last_seq"] or 0)
             if (records["waiting"] == 0 and behind <= 0) or time.monotonic() > deadline:
-                lost = detail["lost"] + max(0, behind) + records["dropped"]
+                lacking = detail["lost"] + detail["missing"]
+                lost = lacking + max(0, behind) + records["dropped"]
                 return lost, detail["heartbeats"]
             time.sleep(0.1)
 

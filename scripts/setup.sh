@@ -21,13 +21,14 @@ STATIC=server/jaga_server/web/static
 PYTHON_MINOR_MIN=11
 DEBIAN_PYTHON=(python3 python3-venv)
 # What the demo and the tests run for real: kernel tools, broker, DNS, browser; libatomic1
-# is for the Node inside the wheel of Playwright, which drives the browser.
+# is for the Node inside the wheel of Playwright, which drives the browser; faketime moves
+# one program's wall clock.
 DEBIAN_ALL=("${DEBIAN_PYTHON[@]}" iproute2 nftables iputils-ping conntrack curl procps
-  openssl mosquitto mosquitto-clients dnsmasq-base chromium libatomic1
+  openssl mosquitto mosquitto-clients dnsmasq-base chromium libatomic1 faketime
   fonts-dejavu-core)
 # The same by command, for systems without dpkg.
 COMMANDS_ALL=(ip nft ping conntrack curl sysctl openssl mosquitto mosquitto_sub dnsmasq
-  chromium)
+  chromium faketime)
 
 die() {
   printf 'set-up: %s\n' "$*" >&2

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaga_agent import config as config_module
 from jaga_agent.adapters.checks import UplinkChecker
 from jaga_agent.adapters.clock import BoottimeClock
+from jaga_agent.adapters.kept_time import FileKeptTime
 from jaga_agent.core.events import CheckVerdict
 from jaga_agent.errors import ConfigError
+from jaga_agent.runtime.timekeeper import Timekeeper, floor_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from jaga_agent.config import Config
     from jaga_agent.ports import Checked, Phases
@@ -64,7 +66,13 @@ async def _ask(
 ) -> list[Row]:
     """Ask the targets of an uplink in turn, so that they do not share its rate."""
     listener = _Listener()
-    checker = UplinkChecker(listener, BoottimeClock(), config.resolvers)
+    clock = Timekeeper(
+        BoottimeClock(),
+        kept=FileKeptTime.beside(Path(config.state.socket)),
+        saves=False,
+        floor_s=floor_s(config),
+    )
+    checker = UplinkChecker(listener, clock, config.resolvers)
     numbers = count(1)
 
     async def through(uplink: str, device: str) -> list[Row]:

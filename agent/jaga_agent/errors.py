@@ -12,11 +12,13 @@
     - SpoolError         the spool cannot be opened or is from a newer version
     - DevicesError       the devices' counters or carriers cannot be read
     - FlowCountersError  the firewall's counters cannot be read
+    - ClockError         the time that is held cannot be kept or read
     - LedgerError        the bytes carried cannot be kept or read
     - JournalError       the engine's journal cannot be written or read
     - ChainError         the decision chain cannot be written or read, or is broken
     - EvidenceError      a decision's evidence cannot be written or found
     - ResolverError      the LAN's resolver does not run, or its list cannot be written
+    - SigningError       openssl cannot sign, or cannot read a key
     - StatusError        the agent's Unix socket cannot be served or reached
       + NotRunningError  nobody serves it
 """
@@ -70,6 +72,10 @@ class FlowCountersError(AdapterError):
     """The firewall's counters cannot be read."""
 
 
+class ClockError(AdapterError):
+    """The time that is held cannot be kept or read."""
+
+
 class LedgerError(AdapterError):
     """The bytes carried in the quota period cannot be kept or read."""
 
@@ -88,6 +94,10 @@ class EvidenceError(AdapterError):
 
 class ResolverError(AdapterError):
     """The LAN's resolver does not run, or its list cannot be written."""
+
+
+class SigningError(AdapterError):
+    """A signature cannot be made or checked: openssl or a key is at fault."""
 
 
 class StatusError(AdapterError):

@@ -245,7 +245,9 @@ class _Story:
             return self._say("entry.sealed", of=entry.of)
         if entry.kind in TOLD:
             return self._say(f"entry.{entry.kind}")
-        about = entry.uplink or entry.target or "–"
+        # Of the clock: who tells the time.
+        teller = self._words.texts.get(f"source.{entry.new}")
+        about = entry.uplink or entry.target or teller or "–"
         kind = self._words.texts.get(f"kind.{entry.kind}", entry.kind)
         return self._say("entry.other", kind=kind, uplink=about)
 

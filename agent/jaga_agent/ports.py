@@ -22,28 +22,57 @@ if TYPE_CHECKING:
     from jaga_agent.core.model import Instant, UplinkName
     from jaga_agent.core.one_way import OneWayCounts
     from jaga_agent.core.routes import RoutingState, RoutingStep
+    from jaga_agent.core.timekeeping import CertificateTime, Held, NtpState, Reading
     from jaga_agent.core.usage import Usage
     from jaga_agent.targets import ProbeTarget
     from jaga_agent.wire.evidence import LostRange, Watermark
 
 
 class Clock(Protocol):
-    """The only door to time."""
+    """Intervals, and what time it is."""
 
     def now(self) -> Instant:
         """Return seconds since boot (CLOCK_BOOTTIME)."""
         ...
 
     def wall_ms(self) -> int:
-        """Return Unix milliseconds by the Pi's own clock."""
+        """Return Unix milliseconds: the best known UTC, or the Pi's own clock."""
         ...
 
     def age_s(self) -> int:
-        """Return seconds since the wall clock was confirmed, -1 if never this boot."""
+        """Return seconds since `wall_ms` was confirmed, -1 if never this boot."""
         ...
 
     def stamp(self) -> Stamp:
         """Return this moment on both clocks, for round-trip times."""
+        ...
+
+
+class KernelClock(Clock, Protocol):
+    """The kernel's clocks: the only door to time."""
+
+    def ntp(self) -> NtpState | None:
+        """Return what the kernel says of its wall clock; None: it may not be asked."""
+        ...
+
+
+class TrueClock(Clock, Protocol):
+    """A clock that tells what certificates are to be judged by. Any thread."""
+
+    def certificate_time(self) -> CertificateTime | None:
+        """Return the instant; None: the Pi's own clock is right."""
+        ...
+
+
+class KeptTime(Protocol):
+    """Keeps what is held over a restart within one boot. Raises ClockError."""
+
+    def load(self) -> Held | None:
+        """Return what was kept in this boot of the kernel, if anything."""
+        ...
+
+    def save(self, held: Held) -> None:
+        """Keep it; quick enough for the event loop."""
         ...
 
 
@@ -104,6 +133,8 @@ class Checked:
     phases: Phases
     wire_bytes: int
     """IP bytes both ways, headers included: what a provider's meter counts."""
+    time: Reading | None = None
+    """What the Date of an https answer says, its certificate verified."""
 
 
 class CheckListener(Protocol):
@@ -399,6 +430,18 @@ class Spool(Protocol):
 
     def close(self) -> None:
         """Put everything on the card."""
+        ...
+
+
+class Signer(Protocol):
+    """The site's key. Both raise SigningError; the key never leaves its file."""
+
+    async def certificate(self) -> bytes:
+        """Return the certificate (DER) of the key; another one after a renewal."""
+        ...
+
+    async def sign(self, data: bytes) -> bytes:
+        """Return the signature by the key of the certificate last returned."""
         ...
 
 

@@ -59,6 +59,19 @@ class Stamp:
     clock_age_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class ClockChange:
+    """Who told the time before and after, and how the Pi's own clock stands to it."""
+
+    old: str
+    new: str
+    offset_ms: float | None
+    """UTC minus the wall clock; None: nobody knows."""
+    uncertainty_ms: float | None
+    step_ms: float
+    """By how much the wall clock stepped; 0: it did not."""
+
+
 def heartbeat(
     stamp: Stamp,
     config: Config,
@@ -236,6 +249,27 @@ def gap(stamp: Stamp, action: ReportGap) -> wire.Event:
         f"the site was cut for {gap_ms} ms",
         uplink=action.uplink,
         evidence={"gap_ms": str(gap_ms)},
+    )
+
+
+def clock(stamp: Stamp, reason: object, change: ClockChange) -> wire.Event:
+    """Return the event of another source of the time, or of a step of the wall clock."""
+    figures = {
+        "offset_ms": change.offset_ms,
+        "uncertainty_ms": change.uncertainty_ms,
+        "step_ms": change.step_ms,
+    }
+    return _event(
+        stamp,
+        "clock",
+        str(reason),
+        old=change.old,
+        new=change.new,
+        evidence={
+            name: str(round(value))
+            for name, value in figures.items()
+            if value is not None
+        },
     )
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from jaga_agent import words
+
+if TYPE_CHECKING:
+    from jaga_agent.words import Words
 
 Answer = dict[str, Any]
 
@@ -125,8 +130,7 @@ def _one_way(counts: Answer | None) -> list[str]:
 
 
 def _clock(answer: Answer) -> str:
-    age = answer["clock_age_s"]
-    line = "not confirmed since boot" if age < 0 else f"confirmed {span(age)} ago"
+    line = time_said(answer["clock"], words.of("en"))
     offset = answer["clock_offset"]
     if offset is None:
         return line
@@ -138,6 +142,26 @@ def _clock(answer: Answer) -> str:
         line += f"; {_ms(abs(off_ms))} {which} the collector's, ±{_ms(within_ms)}"
     if not offset["collector_synchronised"]:
         line += " (which is not confirmed itself)"
+    return line
+
+
+def time_said(clock: Answer, of: Words) -> str:
+    """Return who tells the time and how exactly, in a language's words.
+
+    `offset_ms` is UTC minus the Pi's own clock; None where nobody knows.
+    """
+    if clock["offset_ms"] is None:
+        return of.say("time.unknown")
+    age_s = clock["age_s"]
+    line = of.say(
+        "time.known",
+        source=of.texts[f"source.{clock['source']}"],
+        age=of.span(age_s) if age_s >= 60 else of.say("span.s", n=age_s),
+        within=of.span(clock["uncertainty_ms"] / 1e3),
+    )
+    off_ms = abs(clock["offset_ms"])
+    if off_ms > clock["uncertainty_ms"]:
+        line += "; " + of.say("time.off", off=of.span(off_ms / 1e3))
     return line
 
 

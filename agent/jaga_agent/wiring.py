@@ -28,10 +28,12 @@ from jaga_agent.adapters.flow_counters import NftFlowCounters
 from jaga_agent.adapters.host import PsutilHost
 from jaga_agent.adapters.icmp import IcmpProber
 from jaga_agent.adapters.journal import Journal
+from jaga_agent.adapters.kept_time import FileKeptTime
 from jaga_agent.adapters.ledger import FILE_NAME, FileLedger
 from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
 from jaga_agent.adapters.netlink import NetlinkKernel
 from jaga_agent.adapters.resolver import Dnsmasq
+from jaga_agent.adapters.signing import SiteKey
 from jaga_agent.adapters.spool import SqliteSpool
 from jaga_agent.adapters.sysctl import ProcSettings
 from jaga_agent.adapters.udp_echo import UdpEchoProber
@@ -41,6 +43,7 @@ from jaga_agent.errors import AdapterError, ChainError, PermissionMissingError
 from jaga_agent.reconcile import Reconciler
 from jaga_agent.runtime.agent import Agent
 from jaga_agent.runtime.doors import Doors
+from jaga_agent.runtime.timekeeper import Timekeeper, floor_s
 from jaga_agent.sd_notify import NotifyError, ServiceNotifier
 from jaga_agent.wire.topics import TO_SITE, Topic
 
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jaga_agent.config import Config
-    from jaga_agent.ports import Clock, EchoListener, Prober
+    from jaga_agent.ports import Clock, EchoListener, Prober, Signer, TrueClock
     from jaga_agent.runtime.doors import MakeEchoProber
     from jaga_agent.wire.echo import SiteState
 
@@ -87,7 +90,11 @@ async def _run(config: Config, config_hash: str) -> None:
     async with AsyncExitStack() as stack:
         notifier = ServiceNotifier()
         stack.callback(notifier.close)
-        clock = BoottimeClock()
+        clock = Timekeeper(
+            BoottimeClock(),
+            kept=FileKeptTime.beside(Path(config.state.socket)),
+            floor_s=floor_s(config),
+        )
         directory = Path(config.state.directory)
         agent: Agent | None = None
         # First: it refuses a second agent before anything of the first is touched.
@@ -123,6 +130,7 @@ async def _run(config: Config, config_hash: str) -> None:
             version=__version__,
             doors=Doors(
                 clock=clock,
+                timekeeper=clock,
                 host=PsutilHost(clock, directory),
                 devices=devices,
                 flow_counters=flow_counters,
@@ -143,7 +151,7 @@ async def _run(config: Config, config_hash: str) -> None:
                 ),
                 make_echo_prober=echo_prober(config, clock),
                 make_broker=lambda listener, will: MqttBroker(
-                    broker_settings(config), listener, will
+                    broker_settings(config, clock), listener, will
                 ),
                 journal=Journal(
                     Path(config.state.journal) if config.state.journal else None
@@ -156,6 +164,7 @@ async def _run(config: Config, config_hash: str) -> None:
                 resolver=Dnsmasq(Path(config.state.dns_directory))
                 if config.serves_dns
                 else None,
+                signer=_signer(config),
             ),
         )
         # What lives till the end is no garbage: a full collection over it stops the loop
@@ -178,6 +187,14 @@ def _chain(stack: AsyncExitStack, directory: Path, *, boot: str) -> Chain | None
         return None
     stack.callback(chain.close)
     return chain
+
+
+def _signer(config: Config) -> Signer | None:
+    """Return the site's key, which its broker's connection uses too; None: none."""
+    mqtt = config.mqtt
+    if not mqtt.tls or mqtt.key is None or mqtt.cert is None:
+        return None
+    return SiteKey(Path(mqtt.key), Path(mqtt.cert))
 
 
 def routing(config: Config) -> RoutingConfig:
@@ -217,12 +234,12 @@ def echo_prober(config: Config, clock: Clock) -> MakeEchoProber | None:
     return make
 
 
-def broker_settings(config: Config) -> Settings:
+def broker_settings(config: Config, clock: TrueClock) -> Settings:
     """Return how to reach the broker; raises BrokerError naming a file at fault."""
     mqtt = config.mqtt
-    tls = None
+    context = None
     if mqtt.tls and mqtt.ca is not None:
-        tls = tls_context(
+        context = tls_context(
             Path(mqtt.ca),
             Path(mqtt.cert) if mqtt.cert else None,
             Path(mqtt.key) if mqtt.key else None,
@@ -231,7 +248,8 @@ def broker_settings(config: Config) -> Settings:
         host=mqtt.host,
         port=mqtt.port or (DEFAULT_PORT_TLS if mqtt.tls else DEFAULT_PORT),
         client_id=config.site.id,
-        tls=tls,
+        tls=context,
+        certificate_time=clock.certificate_time,
         username=mqtt.username,
         password=mqtt.password,
         keepalive_s=config.keepalive_s,

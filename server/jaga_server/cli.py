@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from jaga_agent.wire.echo import site_key
-from jaga_server import __version__, config, logfmt, tail
+from jaga_server import __version__, config, logfmt, tail, verify
 from jaga_server.core import district
 from jaga_server.errors import CollectorError, ConfigError
 from jaga_server.runtime import Collector
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaga_server.web.schema import UplinkView
 
 DEFAULT = Path("/etc/jaga/collector.toml")
+GAPS_SHOWN = 8
 SIGNS = {"up": "+", "degraded": "~", "down": "-", "unknown": "?"}
 
 
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _obey(arguments, settings)
     except CollectorError as error:
         print(f"jaga-collector: {error}", file=sys.stderr)
-        return 1
+        # Of `verify`, 1 is an answer: it could look, and not all is proven.
+        return 2 if arguments.command == "verify" else 1
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; that is no fault.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,24 +50,30 @@ def _obey(arguments: argparse.Namespace, settings: config.Config) -> int:
     match arguments.command:
         case "run":
             logfmt.start(verbose=arguments.verbose)
-            return asyncio.run(Collector(settings).run())
+            status = asyncio.run(Collector(settings).run())
         case "check-config":
             print(
                 f"{arguments.config}: good; {len(settings.sites)} sites,"
                 f" broker {settings.mqtt.address},"
                 f" page http://{settings.web_host}:{settings.web_port}/"
             )
-            return 0
+            status = 0
         case "echo-key":
-            return _echo_key(settings, arguments.site)
+            status = _echo_key(settings, arguments.site)
         case "tail":
             logfmt.start(verbose=False)
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-            return tail.run(
+            status = tail.run(
                 settings, arguments.site, lambda line: print(line, flush=True)
             )
+        case "verify":
+            text, status = verify.answer(arguments, settings)
+            print(text)
+        case "gaps":
+            status = _gaps(settings, arguments.site)
         case _:
-            return _sites(settings)
+            status = _sites(settings)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,6 +114,19 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "sites", parents=[shared], help="print every site as the database knows it"
     )
+    verify.configure(
+        commands.add_parser(
+            "verify",
+            parents=[shared],
+            help="prove that what is stored of a site is what it sent; say what is not",
+        )
+    )
+    gaps = commands.add_parser(
+        "gaps",
+        parents=[shared],
+        help="print what is missing of the sites' records, and what is known to be lost",
+    )
+    gaps.add_argument("--site", help="only of this site")
     return parser
 
 
@@ -135,14 +156,13 @@ def _sites(settings: config.Config) -> int:
         reader.close()
     zone = ZoneInfo(settings.timezone)
     listed = {site.site: site for site in settings.sites}
-    rows = [("SITE", "PRESENCE", "LAST HEARD", "ACTIVE", "UPLINKS")]
+    rows: list[tuple[str, ...]] = [
+        ("SITE", "PRESENCE", "LAST HEARD", "ACTIVE", "UPLINKS")
+    ]
     for name in (*listed, *(n for n in states if n not in listed)):
         site = listed.get(name) or district.unlisted(name)
         view = views.site_view(site, states.get(name, views.NEVER))
-        heard = "—"
-        if view.last_seen_ms is not None:
-            at = datetime.fromtimestamp(view.last_seen_ms / 1000, UTC)
-            heard = at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+        heard = _time(view.last_seen_ms, zone)
         rows.append(
             (
                 name,
@@ -152,11 +172,59 @@ def _sites(settings: config.Config) -> int:
                 " ".join(_uplink(uplink) for uplink in view.uplinks),
             )
         )
-    widths = [max(len(row[n]) for row in rows) for n in range(4)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        print("  ".join([*cells, row[4]]))
+    _print(rows)
     return 0
+
+
+def _gaps(settings: config.Config, site: str | None) -> int:
+    """Print a line for each boot of which something is missing or lost."""
+    reader = Reader(settings.store)
+    try:
+        boots = reader.incomplete(site)
+    finally:
+        reader.close()
+    if not boots:
+        print("nothing is missing")
+        return 0
+    zone = ZoneInfo(settings.timezone)
+    rows: list[tuple[str, ...]] = [
+        ("SITE", "BOOT", "BEGAN", "THROUGH", "HIGHEST", "MISSING", "LOST", "GAPS")
+    ]
+    for boot in boots:
+        view = views.boot_view(boot)
+        gaps = " ".join(
+            f"{first}" if first == last else f"{first}-{last}"
+            for first, last in view.gaps[:GAPS_SHOWN]
+        )
+        rows.append(
+            (
+                boot.site,
+                view.boot,
+                _time(view.began_ms, zone),
+                str(view.through),
+                str(view.highest),
+                str(view.missing),
+                str(boot.coverage.lost_count),
+                gaps + (" …" if len(view.gaps) > GAPS_SHOWN else "") or "—",
+            )
+        )
+    _print(rows)
+    return 0
+
+
+def _time(t_ms: int | None, zone: ZoneInfo) -> str:
+    if t_ms is None:
+        return "—"
+    at = datetime.fromtimestamp(t_ms / 1000, UTC)
+    return at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _print(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print columns as wide as their widest cell; the last one runs free."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join([*cells[:-1], row[-1]]))
 
 
 def _uplink(uplink: UplinkView) -> str:

@@ -3,9 +3,11 @@
 * CollectorError
   x ConfigError          the operator must fix a file; the message names key, line and fix
   x StoreError           the database cannot be used (newer version, locked, disk full)
+  x StoreReplacedError   another file has its name now: end, and be started anew
   x BrokerError          the broker refused this collector for good
   x WebError             the page's port cannot be had
   x EchoError            the reflector's port cannot be had
+  x ExportError          the folder for an export cannot be written
 """
 
 
@@ -21,6 +23,10 @@ class StoreError(CollectorError):
     """The database cannot be used."""
 
 
+class StoreReplacedError(CollectorError):
+    """The database's file was replaced under the running collector."""
+
+
 class BrokerError(CollectorError):
     """The MQTT broker refused this collector."""
 
@@ -31,3 +37,7 @@ class WebError(CollectorError):
 
 class EchoError(CollectorError):
     """The reflector's address cannot be had."""
+
+
+class ExportError(CollectorError):
+    """What a proof is made from cannot be put into that folder."""

@@ -1,7 +1,7 @@
 """Puts the collector together and keeps it running. The only module that knows all.
 
-Three threads: `mqtt` (the broker's connection), `writer` (decode, store, acknowledge),
-and the main one (event loop: page, stream, udp-echo reflector, service manager). Messages go one way through
+Four threads: `mqtt` twice (the broker's connection, for what is live and for histories),
+`writer` (decode, store, acknowledge), and the main one (event loop: page, stream, udp-echo reflector, service manager). Messages go one way through
 them; acknowledgements come back from the writer.
 """
 
@@ -12,15 +12,18 @@ import contextlib
 import logging
 import secrets
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jaga_agent.sd_notify import NotifyError, ServiceNotifier
+from jaga_agent.wire import topics
 from jaga_server.adapters.echo import EchoServer
 from jaga_server.adapters.mqtt import Consumer
 from jaga_server.errors import ConfigError
 from jaga_server.ingest import received
 from jaga_server.ingest.counters import Counters
 from jaga_server.ingest.reflector import Reflector
+from jaga_server.ingest.watermarks import Watermarks
 from jaga_server.ingest.writer import Writer
 from jaga_server.store.reader import Reader
 from jaga_server.store.sqlite import Store
@@ -44,6 +47,8 @@ SUPERVISE_S = 1.0
 DRAIN_S = 15.0
 """For what is in hand when told to stop; the broker keeps what is not committed."""
 CLOSE_S = 5.0
+HISTORY_WINDOW = 20
+"""Histories that the broker may send ahead of our acknowledgements: at most a megabyte."""
 
 
 class Collector:
@@ -76,8 +81,9 @@ class Collector:
             acknowledge=self._acknowledge,
             publish=self._publish,
             commit_seconds=self._metrics.commit_seconds,
-            # Room for what an earlier connection left, and this one's window.
-            capacity=2 * config.mqtt.receive_maximum + 2000,
+            watermarks=Watermarks(
+                self._store, config.region, self._counters, self._tell_site
+            ),
         )
         self._consumer = Consumer(
             config.mqtt,
@@ -85,6 +91,23 @@ class Collector:
             self._writer.inbox,
             self._counters,
             lambda connected: self._writer.hear(connected=connected),
+            leaves=tuple(leaf for leaf in topics.CONSUMED if leaf != "history"),
+        )
+        # A session of its own: the broker sends in order, so in one session what is live
+        # would wait for all histories before it.
+        self._counters.beside = Counters()
+        self._history = Consumer(
+            replace(
+                config.mqtt,
+                client_id=f"{config.mqtt.client_id}-history",
+                receive_maximum=HISTORY_WINDOW,
+            ),
+            config.region,
+            self._writer.inbox,
+            self._counters.beside,
+            lambda _connected: None,
+            leaves=("history",),
+            lane=1,
         )
         self._server = server.Server(
             app.build(
@@ -123,7 +146,13 @@ class Collector:
         self._writer.see(site, received.last_resort(state, place, arrival_ms))
 
     def _acknowledge(self, tokens: Sequence[Token]) -> None:
-        self._consumer.acknowledge(tokens)
+        for lane, consumer in enumerate((self._consumer, self._history)):
+            of_lane = [token for token in tokens if token.lane == lane]
+            if of_lane:
+                consumer.acknowledge(of_lane)
+
+    def _tell_site(self, topic: str, payload: bytes) -> None:
+        self._consumer.publish(topic, payload)
 
     def _publish(self, update: Update) -> None:
         loop = self._loop
@@ -134,7 +163,7 @@ class Collector:
         """Return what is wrong with this process, or None."""
         if not self._writer.alive:
             return "the writer has ended; see the log"
-        if not self._consumer.alive:
+        if not (self._consumer.alive and self._history.alive):
             return "the broker's thread has ended; see the log"
         return None
 
@@ -152,6 +181,7 @@ class Collector:
         self._board.post(self._writer.known())
         self._writer.start()
         self._consumer.start()
+        self._history.start()
         if self._echo is not None:
             self._echo.start(self._loop)
         board = asyncio.create_task(self._board.run())
@@ -210,10 +240,12 @@ class Collector:
     async def _stop(self, serving: asyncio.Task[None]) -> bool:
         """Take no more, commit and acknowledge what is in hand, close; True if all was."""
         self._consumer.pause()
+        self._history.pause()
         if self._echo is not None:
             self._echo.close()
         complete = await asyncio.to_thread(self._writer.stop, DRAIN_S)
         await asyncio.to_thread(self._consumer.close, CLOSE_S)
+        await asyncio.to_thread(self._history.close, CLOSE_S)
         self._board.close()
         self._server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)

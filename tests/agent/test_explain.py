@@ -204,6 +204,36 @@ STORIES = {
         None,
     ),
     "started": ([said("started", reason="version 0.1.0; no uplink carried")], None),
+    "clock": (
+        [
+            said(
+                "clock",
+                old="unknown",
+                new="reflector",
+                reason="the time is known",
+                code="clock.first",
+                values={
+                    "source": "reflector",
+                    "within_ms": "21",
+                    "off_ms": "1795000000000",
+                },
+            )
+        ],
+        None,
+    ),
+    "clock-stepped": (
+        [
+            said(
+                "clock",
+                old="ntp",
+                new="ntp",
+                reason="stepped",
+                code="clock.stepped",
+                values={"source": "ntp", "step_ms": "3600000"},
+            )
+        ],
+        None,
+    ),
     "busy": (
         [
             said(

@@ -3,6 +3,7 @@
 import types
 
 from jaga_agent import config
+from jaga_agent.core import timekeeping
 from jaga_agent.core.actions import SendCheck
 from jaga_agent.core.events import CheckDone, CheckVerdict
 from jaga_agent.ports import Checked, Phases
@@ -47,7 +48,9 @@ def test_a_check_goes_out_and_its_outcome_comes_back(tmp_path):
         made.append(Checker(listener))
         return made[0]
 
-    doors = types.SimpleNamespace(make_checker=make)
+    heard = []
+    timekeeper = types.SimpleNamespace(hear=heard.append)
+    doors = types.SimpleNamespace(make_checker=make, timekeeper=timekeeper)
     checks = Checks(config.load(path)[0], doors, fed.append)
     (checker,) = made
     checks.send(SendCheck(7, "telkomsel", "sirekap"))
@@ -56,5 +59,11 @@ def test_a_check_goes_out_and_its_outcome_comes_back(tmp_path):
     outcome = Checked(CheckVerdict.RESET, "connection reset by peer", Phases(), 823)
     checker.listener.checked(7, outcome)
     assert fed == [CheckDone(7, CheckVerdict.RESET, "connection reset by peer", 823)]
+    assert heard == []
+    time = timekeeping.of_http_date(1_795_000_000, sent_ns=0, received_ns=1)
+    checks.send(SendCheck(8, "telkomsel", "sirekap"))
+    ok = Checked(CheckVerdict.OK, "HTTP 200", Phases(), 2500, time)
+    checker.listener.checked(8, ok)
+    assert heard == [time]
     checks.close()
     assert checker.closed

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaga_agent import screen
+from jaga_agent import screen, words
 
 RECORDS = {
     "waiting": 0,
@@ -36,6 +36,18 @@ def uplink(name, **changes):
     }
 
 
+NOBODY = {"source": "unknown", "age_s": -1, "uncertainty_ms": None, "offset_ms": None}
+
+
+def told(source="ntp", *, offset_ms=3.0, uncertainty_ms=110.0):
+    return {
+        "source": source,
+        "age_s": 3,
+        "uncertainty_ms": uncertainty_ms,
+        "offset_ms": offset_ms,
+    }
+
+
 def answer(**changes):
     return {
         "site": "tps-6408052001-901",
@@ -51,6 +63,7 @@ def answer(**changes):
         "broker": {"connected": True, "reason": None, "for_s": 60.0},
         "records": RECORDS,
         "clock_age_s": -1,
+        "clock": NOBODY,
         "clock_offset": None,
         "one_way": {},
         "troubles": [],
@@ -106,7 +119,19 @@ SCREENS = {
         {"faulty_targets": ["sirekap"]},
         "Not the site's fault: sirekap",
     ),
-    "clock": ({"clock_age_s": 3}, "confirmed 3 s ago"),
+    "nobody told the time": ({}, "nobody has confirmed the time since boot"),
+    "clock": (
+        {"clock": told()},
+        "NTP confirmed the time 3 s ago; right within 0.11 s",
+    ),
+    "woke in 1970": (
+        {"clock": told("reflector", offset_ms=1_795_000_000_000.0)},
+        "the Pi's own clock is off by 20775 d 11 h: records do not go by it",
+    ),
+    "an hour ahead": (
+        {"clock": told("http-date", offset_ms=-3_600_000.0)},
+        "the Pi's own clock is off by 1 h 0 min:",
+    ),
     "clock behind": (
         {"clock_offset": offset(8_000.0, 21.4)},
         "boot; 8.0 s behind the collector's, ±21 ms",
@@ -116,8 +141,8 @@ SCREENS = {
         "boot; 1 d 1 h ahead of the collector's, ±21 ms",
     ),
     "clock agrees": (
-        {"clock_age_s": 3, "clock_offset": offset(3.0, 21.4)},
-        "confirmed 3 s ago; agrees with the collector's within 21 ms",
+        {"clock": told(), "clock_offset": offset(3.0, 21.4)},
+        "right within 0.11 s; agrees with the collector's within 21 ms",
     ),
     "nobody knows the time": (
         {"clock_offset": offset(3.0, 16_021.4, synchronised=False)},
@@ -173,7 +198,8 @@ SCREENS = {
 @pytest.mark.parametrize("case", SCREENS.values(), ids=SCREENS)
 def test_screen(case):
     changes, wanted = case
-    assert wanted in screen.render(answer(**changes))
+    shown = screen.render(answer(**changes))
+    assert wanted in shown or wanted in " ".join(shown.split())
 
 
 def test_the_active_uplink_is_marked():
@@ -195,3 +221,13 @@ def test_the_active_uplink_is_marked():
 )
 def test_span(seconds, wanted):
     assert screen.span(seconds) == wanted
+
+
+def test_the_clock_is_told_in_indonesian_too():
+    of = words.of("id")
+    assert screen.time_said(NOBODY, of).startswith("belum ada yang memastikan waktu")
+    said = screen.time_said(told("reflector", offset_ms=-7_200_000.0), of)
+    assert said == (
+        "waktu dipastikan pusat pemantauan 3 dtk lalu; selisih paling banyak "
+        "0,11 dtk; jam Pi sendiri meleset 2 jam 0 mnt: catatan tidak memakainya"
+    )

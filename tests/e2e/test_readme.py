@@ -50,6 +50,7 @@ ENDS = {
     "jaga-agent replay /run/jaga/journal.jsonl": "FIRST nothing → telkomsel",
     "jaga-collector check-config --config /etc/jaga/collector.toml": "good; 702 sites",
     "jaga-collector sites --config /etc/jaga/collector.toml": "tps-6408041010-002",
+    "jaga-collector gaps --config /etc/jaga/collector.toml": "nothing is missing",
 }
 STAYS = {
     "jaga-agent status --watch": "The site uses",

@@ -151,7 +151,7 @@ def test_no_record_is_lost_over_outage_kill_and_broker_restart(stage, view):
         return (
             records["waiting"] == 0
             and detail["last_seq"] == records["last_seq"]
-            and detail["lost"] == 0
+            and detail["lost"] == detail["missing"] == 0
         )
 
     assert view.wait(complete, 40)

@@ -140,6 +140,7 @@ def test_site_page_by_deep_link_with_charts_and_evidence(page: Page) -> None:
     expect(decision).to_contain_text(re.compile(r"terdeteksi dalam [\d.,]+ (ms|dtk)"))
     expect(decision).to_contain_text(re.compile(r"berpindah dalam \d+ ms"))
     expect(page.get_by_test_id("heartbeats-lost")).to_have_text("0")
+    expect(page.get_by_test_id("records-missing")).to_have_text("0")
     page.get_by_test_id("range-6h").click()
     expect(page).to_have_url(re.compile(r"range=6h"))
     expect(page.locator(".chart-notes")).to_contain_text("tiap titik 50 dtk")

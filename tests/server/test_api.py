@@ -9,6 +9,7 @@ import httpx
 import jsonschema
 import pytest
 
+from jaga_agent.wire.evidence import LostRange
 from jaga_agent.wire.messages import HealthCode, encode
 from jaga_server import site_list
 from jaga_server.core.district import Moment
@@ -169,6 +170,47 @@ async def test_without_a_birth_the_name_tells_the_provider(room, site):
     assert [u["provider"] for u in uplinks] == ["Telkomsel", "Indosat"]
 
 
+async def test_what_is_missing_and_what_is_lost(room, site):
+    path = f"/api/1/sites/{SITE}/boots"
+    assert (await room.get(path))["boots"] == []
+    beats = [site.heartbeat(clock_age_s=-1) for _ in range(9)]
+    room.tell(
+        (site.topic("heartbeat"), beats[0]),
+        (site.topic("event"), site.event(seq=4, clock_age_s=-1)),
+        (site.topic("history"), site.history([beats[8]], [LostRange(site.boot, 6, 7)])),
+    )
+    (boot,) = (await room.get(path))["boots"]
+    assert boot | {"first_arrival_ms": 0, "last_arrival_ms": 0} == {
+        "boot": site.boot.hex(), "began_ms": None, "dated": "arrival",
+        "first_arrival_ms": 0, "last_arrival_ms": 0, "records": 3,
+        "through": 1, "highest": 9, "missing": 4,
+        "gaps": [[2, 3], [5, 5], [8, 8]], "lost": [[6, 7]],
+    }  # fmt: skip
+    detail = await room.get(f"/api/1/sites/{SITE}")
+    assert (detail["missing"], detail["lost"], detail["last_seq"]) == (4, 2, 9)
+
+
+async def test_what_is_dated_by_its_arrival_says_so(room, site):
+    room.tell(
+        (site.topic("heartbeat"), site.heartbeat(clock_age_s=-1)),
+        (site.topic("event"), site.event(clock_age_s=-1)),
+    )
+
+    async def shown():
+        (event,) = (await room.get("/api/1/events", site=SITE))["events"]
+        now_ms = time.time_ns() // 1_000_000
+        series = await room.get(f"/api/1/sites/{SITE}/series", to_ms=now_ms + 1000)
+        return event["dated"], {
+            flag for u in series["uplinks"] for flag in u["by_clock"]
+        }
+
+    assert await shown() == ("arrival", {False})
+    room.tell((site.topic("heartbeat"), site.heartbeat()))
+    assert await shown() == ("clock", {True})
+    (boot,) = (await room.get(f"/api/1/sites/{SITE}/boots"))["boots"]
+    assert (boot["dated"], boot["began_ms"]) == ("clock", site.started_ms)
+
+
 async def test_series_raw_and_merged(room, site):
     now_ms = time.time_ns() // 1_000_000
     start_ms = (now_ms - 7_200_000) // 60_000 * 60_000
@@ -257,8 +299,14 @@ async def test_metrics_keep_the_identity(room, site):
     room.counters.stored.update(heartbeat=4, status=1)
     room.counters.rejected["malformed"] = 2
     room.counters.duplicate = 1
+    room.counters.history_items["digest"] = 3
+    room.counters.lost, room.counters.gaps_open, room.counters.watermarks = 5, 2, 9
     lines = (await room.http.get("/metrics")).text.splitlines()
     values = dict(line.rsplit(" ", 1) for line in lines if line[0] != "#")
+    assert values['jaga_history_items_total{leaf="digest"}'] == "3.0"
+    assert values["jaga_records_lost_total"] == "5.0"
+    assert values["jaga_gaps_open"] == "2.0"
+    assert values["jaga_watermarks_total"] == "9.0"
     assert values["jaga_received_total"] == "10.0"
     assert values['jaga_stored_total{leaf="heartbeat"}'] == "4.0"
     assert values["jaga_in_flight"] == "2.0"

@@ -109,13 +109,16 @@ def test_tail_and_sites(broker, room, publisher, simulate, wait_until):
         assert beat["heartbeat"]["boot"] == site.boot.hex()
         assert beat["heartbeat"]["uplinks"][0]["name"] == "telkomsel"
         assert json.loads(tail.stdout.readline())["refused"] == "malformed"
+        link.all([(site.topic("history"), site.history([site.event()]))])
+        (item,) = json.loads(tail.stdout.readline())["history"]["items"]
+        assert item["event"]["rule"] == "failover"
     finally:
         tail.terminate()
         tail.wait(10)
         tail.stdout.close()
     assert tail.returncode == 0
     # The collector's own session has everything, tail or not.
-    wait_until(lambda: len(room.records()) == 2, "stored")
+    wait_until(lambda: len(room.records()) == 3, "stored")
     done = run(*room.command("sites"))
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert "online" in lines[SITE]

@@ -78,7 +78,10 @@ export interface SiteDetail {
   config_hash: string | null;
   clock_confirmed: boolean | null;
   heartbeats: number;
+  /** Records that the site said it will never send. */
   lost: number;
+  /** Records in gaps: asked for again. */
+  missing: number;
   events: readonly EventView[];
 }
 

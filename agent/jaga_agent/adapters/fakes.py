@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from jaga_agent.core.model import UplinkName
+    from jaga_agent.core.timekeeping import CertificateTime, NtpState
     from jaga_agent.core.usage import Usage
     from jaga_agent.ports import BrokerListener, Flows, Message, Will
     from jaga_agent.wire.evidence import Watermark
@@ -39,6 +40,9 @@ class FakeClock:
         self._source = source
         self._wall_offset_ms = wall_ms - round(self.now() * 1000)
         self._age_s = age_s
+        self.judged_by: CertificateTime | None = None
+        """What certificates are to be judged by; None: this clock is right."""
+        self.kernel_says: NtpState | None = None
 
     def advance(self, seconds: float) -> None:
         self._now += seconds
@@ -60,6 +64,12 @@ class FakeClock:
     def stamp(self) -> Stamp:
         boot_ns = round(self.now() * 1e9)
         return Stamp(boot_ns + self._wall_offset_ms * 1_000_000, boot_ns)
+
+    def ntp(self) -> NtpState | None:
+        return self.kernel_says
+
+    def certificate_time(self) -> CertificateTime | None:
+        return self.judged_by
 
 
 class MemorySpool:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 SAMPLES_KEPT: Final = 8
 """RFC 5905, 7.2: NSTAGE of the clock filter."""
-DRIFT_RATIO: Final = 15e-6
-"""RFC 5905, 7.2: PHI, by how much an undisturbed clock may run wrong."""
+DRIFT_RATIO: Final = 50e-6
+"""By how much a Pi's clock may run wrong. RFC 5905, 7.2, says 15 ppm (PHI) of a host in
+a room; a Pi has a bare crystal without compensation (of the ±20 to ±30 ppm kind over its
+temperatures, and ageing) in a closed case under a tin roof."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,20 @@ ENGLISH: Final = {
         "Probes took {spent_kb} kB in 24 hours, of {allowed_kb} kB allowed: {what}."
     ),
     "thrift.none": "Quota and probes' budget suffice: {what}.",
+    "clock.first": (
+        "the time is known, by {source}, within {within_ms} ms; the Pi's own clock was "
+        "off by {off_ms} ms"
+    ),
+    "clock.source": "the time is {source}'s now, {before}'s before, within {within_ms} ms",
+    "clock.corrected": (
+        "the time was wrong by {moved_ms} ms and is {source}'s now, within {within_ms} ms"
+    ),
+    "clock.stepped": (
+        "the Pi's own clock stepped by {step_ms} ms; records keep {source}'s time"
+    ),
+    "clock.stepped.unknown": (
+        "the Pi's own clock stepped by {step_ms} ms; nobody has confirmed the time yet"
+    ),
     "text": "{text}",
 }
 

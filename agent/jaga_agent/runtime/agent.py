@@ -27,6 +27,7 @@ from jaga_agent.runtime import snapshot
 from jaga_agent.runtime.checks import Checks
 from jaga_agent.runtime.decisions import Decisions, link
 from jaga_agent.runtime.delivery import Delivery
+from jaga_agent.runtime.digests import Digests
 from jaga_agent.runtime.driver import Driver
 from jaga_agent.runtime.heartbeats import Heartbeats
 from jaga_agent.runtime.presence import Presence
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from jaga_agent.config import Config
     from jaga_agent.core.actions import Action
     from jaga_agent.core.model import UplinkName
+    from jaga_agent.core.reason import Reason
     from jaga_agent.runtime.doors import Doors
     from jaga_agent.wire.echo import SiteState
 
@@ -82,6 +84,9 @@ class Agent:
         )
         self._recorder = recorder = Recorder(
             doors.spool, doors.clock, delivery.recorded
+        )
+        self._digests = Digests(
+            config, doors=doors, troubles=troubles, recorded=delivery.recorded
         )
         self._probes = Probes(config, doors, driver)
         self._checks = Checks(config, doors, driver.feed)
@@ -147,9 +152,12 @@ class Agent:
         self._driver.begin(adopted)
         self._heartbeats.begin()
         self._usages.begin()
+        # Before the first record: what is there now, earlier runs left.
+        digesting = self._digests.work()
         reason = self._start_reason(adopted)
         self._decisions.lifecycle("started", reason)
         self._recorder.record(lambda s: report.lifecycle(s, "started", reason))
+        self._doors.timekeeper.begin(self._clock_changed)
         self._routes.see(synced.links)
         self._presence.start()
         self._doors.ready(self._headline())
@@ -158,7 +166,9 @@ class Agent:
             *self._sampling.work(),
             *self._heartbeats.work(),
             *self._usages.work(),
+            *digesting,
             self._stay_alive(),
+            self._doors.timekeeper.work(),
             *([] if self._resolver is None else [self._resolver.work()]),
         ]
         tasks = [loop.create_task(each) for each in work]
@@ -182,8 +192,10 @@ class Agent:
         self._heartbeats.close()
         # Before the goodbye, so that it still travels; the routes stay as they are.
         self._recorder.record(lambda s: report.lifecycle(s, "stopped", "asked to stop"))
+        await self._digests.close()
         await self._presence.close()
         await self._decisions.close("asked to stop")
+        self._doors.timekeeper.close()
         if self._doors.journal is not None:
             self._doors.journal.close()
 
@@ -206,6 +218,7 @@ class Agent:
                 "dropped": self._doors.spool.dropped + self._recorder.unspooled,
             },
             clock_age_s=self._clock.age_s(),
+            clock=self._doors.timekeeper.snapshot(),
             troubles=self._troubles.all(),
             **self._probes.echoes.snapshot(),
         )
@@ -310,6 +323,10 @@ class Agent:
     def _is_busy(self) -> bool:
         active = self._driver.state.active
         return active is not None and self._driver.state.of(active).busy
+
+    def _clock_changed(self, why: Reason, change: report.ClockChange) -> None:
+        self._decisions.other("clock", why, old=change.old, new=change.new)
+        self._recorder.record(partial(report.clock, reason=why, change=change))
 
     def _see_resolver(self) -> None:
         if self._resolver is not None:

@@ -28,6 +28,7 @@ class Checks:
         self._devices = config.devices
         self._targets = {target.name: target for target in config.check_targets}
         self._asked: dict[int, SendCheck] = {}
+        self._timekeeper = doors.timekeeper
         self._checker = doors.make_checker(self)
 
     def send(self, asked: SendCheck) -> None:
@@ -50,6 +51,8 @@ class Checks:
             outcome.phases,
             outcome.wire_bytes,
         )
+        if outcome.time is not None:
+            self._timekeeper.hear(outcome.time)
         self._feed(
             CheckDone(check_id, outcome.verdict, outcome.detail, outcome.wire_bytes)
         )

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
         ProbeListener,
         Prober,
         Resolver,
+        Signer,
         Spool,
         Will,
     )
     from jaga_agent.reconcile import Reconciler
+    from jaga_agent.runtime.timekeeper import Timekeeper
     from jaga_agent.wire.echo import SiteState
 
     MakeEchoProber = Callable[[EchoListener, Callable[[], SiteState | None]], Prober]
@@ -40,6 +42,8 @@ class Doors:
     """Each is made, and closed, by the one who wires them."""
 
     clock: Clock
+    """The timekeeper, or a desk's."""
+    timekeeper: Timekeeper
     host: Host
     devices: Devices
     flow_counters: FlowCounters
@@ -62,3 +66,5 @@ class Doors:
     """None: no udp-echo target is configured."""
     resolver: Resolver | None = None
     """None: the LAN's DNS is somebody else's."""
+    signer: Signer | None = None
+    """None: no key is configured."""

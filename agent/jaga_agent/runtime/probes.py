@@ -39,6 +39,7 @@ class Probes:
         self.spent = Spent()
         """What the probes put on the wire, by uplink and kind."""
         self.echoes = Echoes(self._devices, doors.clock)
+        self._timekeeper = doors.timekeeper
         self.last_resort = lambda: None
         self._probers: dict[str, Prober] = {"icmp": doors.make_prober(self)}
         if doors.make_echo_prober is not None:
@@ -64,6 +65,7 @@ class Probes:
 
     def echoed(self, sample: EchoSample) -> None:
         self.echoes.take(sample)
+        self._timekeeper.echoed(sample.clock)
 
     def answered(self, probe_id: int, rtt_s: float) -> None:
         self._tally.answered(probe_id, rtt_s)

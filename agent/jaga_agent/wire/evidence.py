@@ -121,7 +121,8 @@ class Digest(Record, frozen=True, array_like=True):
     )
     """DER, X.509: whose key signs from here on; said at least once a boot."""
     signature: Signature = b""
-    """By the site's key, over `digest_to_sign`."""
+    """By the site's key, over `digest_to_sign`. The last field for ever: others check a
+    signature without knowing the message, by cutting it off the payload's end."""
 
 
 class LostRange(Record, frozen=True, array_like=True):

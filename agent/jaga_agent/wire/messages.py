@@ -62,12 +62,14 @@ EVENT_KINDS: Final = {
     "busy": ("free", "busy"),
     "thrift": ("normal", "thrift", "sparing", "last-drops"),
     "gap": (),
+    "clock": ("unknown", "ntp", "reflector", "http-date", "modem"),
 }
 """The kinds of events, and the words that their `old` and `new` take.
 
 Of a decision those are uplinks. check: the real thing began to fail through an uplink, or
 works; busy: the site's own traffic fills an uplink; thrift: the governor measures an
-uplink less, or as usual; gap: the first packet after a move came in. Append-only.
+uplink less, or as usual; gap: the first packet after a move came in; clock: who tells the time
+changed, or the Pi's own clock stepped. Append-only.
 """
 
 
@@ -128,9 +130,10 @@ class Heartbeat(Record, frozen=True, array_like=True):
     at_ms: Natural
     """Milliseconds since boot (CLOCK_BOOTTIME) when the record was made."""
     wall_ms: Natural
-    """The Pi's own wall clock, Unix milliseconds: true only if the clock is."""
+    """The best known UTC, Unix milliseconds; the Pi's own wall clock, which may be years
+    off, if nobody has confirmed the time since boot."""
     clock_age_s: ClockAge
-    """Seconds since the wall clock was confirmed; -1: not since boot."""
+    """Seconds since `wall_ms`'s UTC was confirmed; -1: not since boot."""
     mode: ModeCode
     active: Name | None
     uplinks: tuple[UplinkBeat, ...]
@@ -163,7 +166,9 @@ class Event(Record, frozen=True, array_like=True):
     )
     """Of a decision, each candidate's name: what was held of it. `target`: which one a
     target's or check's event is about. `gap_ms`: the time the site was cut. `id`, `hash`:
-    the entry in the agent's decision chain, and the first 16 characters of its hash."""
+    the entry in the agent's decision chain, and the first 16 characters of its hash.
+    Of kind clock `offset_ms`: UTC minus the Pi's wall clock; `uncertainty_ms`: of UTC;
+    `step_ms`: by how much the wall clock stepped, 0 if it did not."""
 
 
 class UplinkIdentity(Record, frozen=True, array_like=True):

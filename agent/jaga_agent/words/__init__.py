@@ -47,7 +47,7 @@ class Words:
         """Return a coded reason as words; None for an unknown code or values amiss.
 
         A value `x_ms` or `x_s` can be said as `{x}`, a time span; `verdict`,
-        `level` (as `{what}`) and `cause_code` (as `{cause}`) are said in words. `context` is said in place of values.
+        `level` (as `{what}`), `source` and `before` (of the time) and `cause_code` (as `{cause}`) are said in words. `context` is said in place of values.
         """
         if code is None:
             return None
@@ -69,6 +69,10 @@ class Words:
         if "verdict" in values:
             verdict = values["verdict"]
             said["verdict"] = self.texts.get(f"verdict.{verdict}", verdict)
+        for name in ("source", "before"):
+            word = self.texts.get(f"source.{values.get(name)}")
+            if word is not None:
+                said[name] = word
         if f"level.{values.get('level')}" in self.texts:
             said["what"] = self.texts[f"level.{values['level']}"]
         if "cause_code" in values:
@@ -94,6 +98,9 @@ class Words:
             minutes, rest = divmod(whole, 60)
             key = "span.min_s" if rest else "span.min"
             return self.say(key, n=minutes, s=rest)
+        if whole >= 172_800:
+            days, rest = divmod(whole, 86_400)
+            return self.say("span.d_h", n=days, h=rest // 3600)
         hours, minutes = divmod(round(whole / 60), 60)
         return self.say("span.h_min", n=hours, min=minutes)
 

@@ -14,6 +14,7 @@ TEXTS: Final = {
     "span.min": "{n} min",
     "span.min_s": "{n} min {s} s",
     "span.h_min": "{n} h {min} min",
+    "span.d_h": "{n} d {h} h",
     "asked.unknown": "any target",
     "asked.one": "the 1 target",
     "asked.many": "{n} targets",
@@ -93,6 +94,7 @@ TEXTS: Final = {
     "kind.check": "Check",
     "kind.quota": "Quota",
     "kind.governor": "Probing",
+    "kind.clock": "Clock",
     # The engine's reasons
     "reason.new": "not tested yet",
     "reason.link.gone": "its device is gone: the modem was unplugged or reset itself",
@@ -149,7 +151,30 @@ TEXTS: Final = {
     "level.thrift": "measured half as often",
     "level.sparing": "measured a quarter as often",
     "level.last-drops": "measured a twentieth as often, checked on suspicion only",
+    "reason.clock.first": (
+        "the time is known, by {source}, within {within}; the Pi's own clock was off "
+        "by {off}"
+    ),
+    "reason.clock.source": "the time comes from {source} now, not from {before} any more",
+    "reason.clock.corrected": (
+        "the time was wrong by {moved}; it is {source} now that tells it, within {within}"
+    ),
+    "reason.clock.stepped": (
+        "the Pi's own clock stepped by {step}; records keep the time told by {source}"
+    ),
+    "reason.clock.stepped.unknown": (
+        "the Pi's own clock stepped by {step}; nobody has confirmed the time yet"
+    ),
     "reason.text": "{text}",
+    # Who tells the time
+    "source.unknown": "nobody",
+    "source.ntp": "NTP",
+    "source.reflector": "the collector",
+    "source.http-date": "a web server with a good certificate",
+    "source.modem": "the modem's network",
+    "time.unknown": "nobody has confirmed the time since boot",
+    "time.known": "{source} confirmed the time {age} ago; right within {within}",
+    "time.off": "the Pi's own clock is off by {off}: records do not go by it",
     # Verdicts of checks
     "verdict.ok": "works",
     "verdict.dns-failed": "its name cannot be looked up",

@@ -14,6 +14,7 @@ TEXTS: Final = {
     "span.min": "{n} mnt",
     "span.min_s": "{n} mnt {s} dtk",
     "span.h_min": "{n} jam {min} mnt",
+    "span.d_h": "{n} hari {h} jam",
     "asked.unknown": "sasaran uji mana pun",
     "asked.one": "1 sasaran uji",
     "asked.many": "{n} sasaran uji",
@@ -93,6 +94,7 @@ TEXTS: Final = {
     "kind.check": "Pemeriksaan",
     "kind.quota": "Kuota",
     "kind.governor": "Pengujian",
+    "kind.clock": "Jam",
     # The engine's reasons
     "reason.new": "belum diuji",
     "reason.link.gone": "perangkatnya hilang: modem dicabut atau menyala ulang",
@@ -152,7 +154,32 @@ TEXTS: Final = {
     "level.thrift": "diukur setengah dari biasanya",
     "level.sparing": "diukur seperempat dari biasanya",
     "level.last-drops": "diukur seperdua puluh dari biasanya, diperiksa bila dicurigai saja",
+    "reason.clock.first": (
+        "waktu sudah diketahui dari {source}, selisih paling banyak {within}; jam Pi "
+        "sendiri meleset {off}"
+    ),
+    "reason.clock.source": "waktu kini dari {source}, bukan lagi dari {before}",
+    "reason.clock.corrected": (
+        "waktu tadinya salah {moved}; kini dari {source}, selisih paling banyak {within}"
+    ),
+    "reason.clock.stepped": (
+        "jam Pi sendiri melompat {step}; catatan tetap memakai waktu dari {source}"
+    ),
+    "reason.clock.stepped.unknown": (
+        "jam Pi sendiri melompat {step}; belum ada yang memastikan waktu"
+    ),
     "reason.text": "{text}",
+    # Siapa yang memberi tahu waktu
+    "source.unknown": "siapa pun",
+    "source.ntp": "NTP",
+    "source.reflector": "pusat pemantauan",
+    "source.http-date": "server web bersertifikat sah",
+    "source.modem": "jaringan modem",
+    "time.unknown": "belum ada yang memastikan waktu sejak Pi dinyalakan",
+    "time.known": (
+        "waktu dipastikan {source} {age} lalu; selisih paling banyak {within}"
+    ),
+    "time.off": "jam Pi sendiri meleset {off}: catatan tidak memakainya",
     # Verdicts of checks
     "verdict.ok": "bekerja",
     "verdict.dns-failed": "namanya tidak dapat dicari",

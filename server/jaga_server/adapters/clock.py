@@ -8,12 +8,10 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-# linux/timex.h.
-_STA_UNSYNC: Final = 0x0040
 _TIMEX_BYTES: Final = 512
 """More than struct timex has anywhere (208 with 64-bit longs)."""
-# modes, offset, freq, maxerror, esterror, status.
-_TIMEX = struct.Struct("@IllllI")
+# modes, offset, freq, maxerror; linux/timex.h.
+_TIMEX = struct.Struct("@Illl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +22,10 @@ class ClockError:
     synchronised: bool
 
 
-UNKNOWN_ERROR: Final = ClockError(16.0, synchronised=False)
-"""The kernel's own word for a clock that nobody sets (NTP_PHASE_LIMIT, 16 s)."""
+NOBODY_SETS_IT_S: Final = 16.0
+"""The kernel's own word for a clock that nobody sets (NTP_PHASE_LIMIT). STA_UNSYNC is not
+asked: chronyd without rtcsync leaves it standing, and timedated judges likewise."""
+UNKNOWN_ERROR: Final = ClockError(NOBODY_SETS_IT_S, synchronised=False)
 
 
 def wall_ms() -> int:
@@ -52,5 +52,5 @@ def error() -> ClockError:
         return UNKNOWN_ERROR  # a C library without it
     if refused:
         return UNKNOWN_ERROR  # a sandbox forbids even to read it
-    _, _, _, maxerror_us, _, status = _TIMEX.unpack_from(timex)
-    return ClockError(maxerror_us / 1e6, synchronised=not status & _STA_UNSYNC)
+    error_s = _TIMEX.unpack_from(timex)[3] / 1e6
+    return ClockError(error_s, synchronised=error_s < NOBODY_SETS_IT_S)

@@ -64,7 +64,7 @@ class _Live(Collector):
     def collect(self) -> Iterable[Metric]:
         counters, board = self._counters, self._board
         stored, rejected = counters.stored.copy(), counters.rejected.copy()
-        duplicate, received = counters.duplicate, counters.received
+        duplicate, received = counters.duplicate, counters.all_received
         settled = stored.total() + rejected.total() + duplicate
         yield _count("received", "Messages from the broker.", received)
         yield _counts("stored", "Messages stored.", "leaf", stored)
@@ -81,11 +81,17 @@ class _Live(Collector):
         yield _count(
             "late_acknowledgements",
             "Not sent, because their connection was gone.",
-            counters.late_acknowledgements,
+            counters.all_late,
         )
+        yield from _evidence(counters)
         yield _count("batches", "Batches committed.", counters.batches)
         yield _count("store_retries", "Refusals of the database.", counters.retries)
         yield _count("connections", "Connections that worked.", counters.connections)
+        yield _count(
+            "history_connections",
+            "Connections that worked, of the session for histories.",
+            counters.beside.connections if counters.beside else 0,
+        )
         yield _count(
             "connection_failures",
             "Attempts to connect that failed.",
@@ -108,6 +114,43 @@ class _Live(Collector):
             number = sum(view.condition == condition.value for view in views)
             sites.add_metric([condition.value], number)
         yield sites
+
+
+def _evidence(counters: Counters) -> Iterable[Metric]:
+    """Yield what tells whether the sites' records are complete."""
+    yield _counts(
+        "history_items",
+        "New records out of histories.",
+        "leaf",
+        counters.history_items.copy(),
+    )
+    yield _count(
+        "history_duplicate",
+        "Records in histories that were stored already.",
+        counters.history_duplicate,
+    )
+    yield _counts(
+        "history_rejected",
+        "Items of histories that can never be stored.",
+        "reason",
+        counters.history_rejected.copy(),
+    )
+    yield _count(
+        "records_lost",
+        "Records that sites said they will never send.",
+        counters.lost,
+    )
+    yield _gauge(
+        "gaps_open",
+        "Gaps in the boots that each site's last watermark named.",
+        counters.gaps_open,
+    )
+    yield _count("watermarks", "Watermarks that the broker took.", counters.watermarks)
+    yield _count(
+        "watermarks_refused",
+        "Watermarks that the broker refused.",
+        counters.watermarks_refused,
+    )
 
 
 class _Echo(Collector):

@@ -2,11 +2,13 @@
 
 import asyncio
 import subprocess
+import time
 
 import pytest
 
 from jaga_agent.adapters.checks import Caps, UplinkChecker
-from jaga_agent.adapters.fakes import FakeClock
+from jaga_agent.adapters.clock import BoottimeClock
+from jaga_agent.core.timekeeping import CertificateTime
 from support.certificates import Authority
 from support.check_site import (
     HOST,
@@ -182,10 +184,78 @@ def test_an_expired_certificate_and_a_pi_that_does_not_know_the_time(
     (outcome,) = site.check(("wan0", target))
     assert verdict(outcome) == "certificate"
     assert outcome.detail == "certificate: certificate has expired"
-    site.clock = FakeClock(age_s=-1)
+    now_s = int(time.time())  # noqa: TID251 (certificates are judged by the real clock)
+    # All that is known: it is later than yesterday, when the card was issued.
+    site.clock.judged_by = CertificateTime(now_s - 86400, is_exact=False)
     assert verdict(site.one(f"https://{NAME}/")) == "ok"
+    site.clock.judged_by = CertificateTime(now_s + 86400, is_exact=False)
+    outcome = site.one(f"https://{NAME}/")
+    assert outcome.detail == "certificate: certificate has expired"
+    site.clock.judged_by = CertificateTime(now_s - 86400, is_exact=True)
+    outcome = site.one(f"https://{NAME}/")
+    assert outcome.detail == "certificate: certificate is not yet valid"
+    site.clock.judged_by = CertificateTime(now_s - 86400, is_exact=False)
     far.web(HOST, 444, cert=authority.issue("old-other", "other.example", days=0))
     assert verdict(site.one(f"https://{NAME}:444/")) == "certificate"
+
+
+DATE = b"Sun, 06 Nov 2094 08:49:37 GMT"
+DATE_S = 3_939_871_777
+DATES = {
+    "https": ("https://{}/", b"Date: %s\r\n" % DATE, DATE_S),
+    "https, a GET": ("https://{}/", b"Date: %s\r\n" % DATE, DATE_S),
+    "http proves nothing": ("http://{}/", b"Date: %s\r\n" % DATE, None),
+    "from a cache": ("https://{}/", b"Date: %s\r\nAge: 7\r\n" % DATE, None),
+    "fresh from a cache": ("https://{}/", b"Date: %s\r\nAge: 0\r\n" % DATE, DATE_S),
+    "none": ("https://{}/", b"", None),
+    "an obsolete form": (
+        "https://{}/",
+        b"Date: Sunday, 06-Nov-94 08:49:37 GMT\r\n",
+        None,
+    ),
+    "no date": ("https://{}/", b"Date: Sun, 41 Foo 2094 08:49:37 GMT\r\n", None),
+    "a portal's redirect, certificate verified": (
+        "https://{}/",
+        b"Location: https://elsewhere.example/\r\nDate: %s\r\n" % DATE,
+        DATE_S,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DATES)
+def test_the_date_of_a_verified_answer_is_a_reading_of_the_time(site, far, cert, name):
+    url, header, wanted_s = DATES[name]
+    status = b"302 Found" if b"Location" in header else b"200 OK"
+    answer = b"HTTP/1.1 %s\r\n%sContent-Length: 7\r\n\r\nSirekap" % (status, header)
+    far.dns(RESOLVERS[0][0], {NAME: HOST})
+    far.web(HOST, 443, cert=cert, answer=answer)
+    far.web(HOST, 80, answer=answer)
+    site.clock = BoottimeClock()
+    site.clock.certificate_time = lambda: None
+    began_ns = site.clock.stamp().boot_ns
+    more = {"expect_text": "Sirekap"} if "GET" in name else {}
+    outcome = site.one(url.format(NAME), **more)
+    ended_ns = site.clock.stamp().boot_ns
+    if wanted_s is None:
+        assert outcome.time is None
+        return
+    of = outcome.time
+    assert of.source.value == "http-date"
+    assert began_ns < of.boot_ns < ended_ns
+    # Half a second of resolution, half the time that the check took.
+    assert 500_000_000 <= of.uncertainty_ns <= 500_000_000 + (ended_ns - began_ns) // 2
+    utc_s = (of.epoch_ns + of.boot_ns) / 1e9
+    assert abs(utc_s - wanted_s - 0.5) <= of.uncertainty_ns / 1e9
+
+
+def test_the_date_of_a_server_that_is_not_the_right_one_is_nothing(
+    site, far, authority, cert, tmp_path
+):
+    far.dns(RESOLVERS[0][0], {NAME: HOST})
+    answer = b"HTTP/1.1 200 OK\r\nDate: %s\r\n\r\n" % DATE
+    far.web(HOST, 443, cert=Authority(tmp_path / "ca").issue("x", NAME), answer=answer)
+    outcome = site.one(f"https://{NAME}/")
+    assert (verdict(outcome), outcome.time) == ("certificate", None)
 
 
 def test_the_wrong_server(site, far, authority, cert, tmp_path):

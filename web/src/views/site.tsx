@@ -161,6 +161,10 @@ function Device({ detail, host }: { detail: SiteDetail; host: HostView | null })
             {n(detail.lost)}
           </dd>
         </div>
+        <div>
+          <dt>{t("site.missing")}</dt>
+          <dd data-testid="records-missing">{n(detail.missing)}</dd>
+        </div>
         {detail.mode && (
           <div>
             <dt>{t("site.mode")}</dt>

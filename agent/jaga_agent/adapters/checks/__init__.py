@@ -22,6 +22,7 @@ from jaga_agent.adapters.checks.outcome import CheckFailure, Measure, Phase
 from jaga_agent.adapters.checks.resolver import resolve
 from jaga_agent.adapters.checks.stream import Stream
 from jaga_agent.adapters.checks.tls import Sessions, TlsStream
+from jaga_agent.core import timekeeping
 from jaga_agent.core.events import CheckVerdict
 from jaga_agent.core.model import TargetKind
 from jaga_agent.ports import Checked, Phases
@@ -29,7 +30,7 @@ from jaga_agent.ports import Checked, Phases
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jaga_agent.ports import CheckListener, Clock
+    from jaga_agent.ports import CheckListener, TrueClock
     from jaga_agent.targets import ProbeTarget
 
 _log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class UplinkChecker:
     def __init__(
         self,
         listener: CheckListener,
-        clock: Clock,
+        clock: TrueClock,
         resolvers: Sequence[tuple[str, int]],
         caps: Caps | None = None,
     ) -> None:
@@ -192,7 +193,7 @@ class UplinkChecker:
         self, measure: Measure, target: ProbeTarget, stream: Stream
     ) -> TlsStream:
         tls = self._sessions.open(
-            stream, measure.device, target, clock_is_right=self._clock.age_s() >= 0
+            stream, measure.device, target, when=self._clock.certificate_time()
         )
         phase = Phase.begin("the TLS handshake", self._caps.tls_s)
         try:
@@ -216,13 +217,20 @@ class UplinkChecker:
             response = http.Response(wants_body=target.expect_text is not None)
             phase = Phase.begin(f"the {method} request", self._caps.answer_s)
             await way.send(http.request(target, method), phase)
+            sent_ns = self._clock.stamp().boot_ns
             first = True
             while not response.is_complete:
                 content = await way.receive(phase)
+                received_ns = self._clock.stamp().boot_ns
                 if first and content:
                     measure.first_byte_s = phase.elapsed_s
                     first = False
+                before = response.status
                 response.feed(content)
+                if tls is not None and before is None and response.date_s is not None:
+                    measure.time = timekeeping.of_http_date(
+                        response.date_s, sent_ns=sent_ns, received_ns=received_ns
+                    )
             if tls is not None:
                 # The tickets came before the answer.
                 self._sessions.keep(measure.device, target, tls)

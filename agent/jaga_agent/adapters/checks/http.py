@@ -6,6 +6,7 @@ No body is asked for unless a text is wanted in it, and then only its first 4 Ki
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit
@@ -22,6 +23,10 @@ _HEAD_BYTES = 16384
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |\r?\n|$)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _END = re.compile(rb"\r?\n\r?\n")
+_DATE = re.compile(
+    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) "
+    r"([0-9]{2}:[0-9]{2}:[0-9]{2}) GMT"
+)
 _DEFAULT_PORT = {TargetKind.HTTP: 80, TargetKind.HTTPS: 443}
 _HEAD_REFUSED = frozenset({405, 501})
 _AUTHENTICATION_REQUIRED = 511
@@ -65,6 +70,17 @@ class Response:
         if self.status is None:
             return False
         return not self.wants_body or self.ended or len(self.body) >= BODY_BYTES
+
+    @property
+    def date_s(self) -> int | None:
+        """When the server made the answer, in Unix seconds; None: it does not say.
+
+        Nor is the Date of an answer from a cache one (RFC 9111, 5.1): with an Age it
+        says when the origin made it.
+        """
+        if self._headers.get("age", "0") != "0":
+            return None
+        return date_s(self._headers.get("date", ""))
 
     @property
     def refuses_head(self) -> bool:
@@ -173,6 +189,24 @@ class Response:
             return _printable(host) or "no host"
         if target.kind is TargetKind.HTTPS and there.scheme != "https":
             return f"{_printable(there.scheme)}://{host}"
+        return None
+
+
+def date_s(said: str) -> int | None:
+    """Return the Unix seconds of an HTTP date (RFC 9110, 5.6.7: IMF-fixdate).
+
+    None if it is none, or of the two obsolete forms, which nobody sends.
+
+    >>> date_s("Sun, 06 Nov 1994 08:49:37 GMT")
+    784111777
+    """
+    found = _DATE.fullmatch(said)
+    if found is None:
+        return None
+    day, month, year, clock = found.groups()
+    try:
+        return ssl.cert_time_to_seconds(f"{month} {int(day):2} {clock} {year} GMT")
+    except ValueError:
         return None
 
 

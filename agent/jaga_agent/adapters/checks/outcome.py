@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from jaga_agent.core.events import CheckVerdict
 from jaga_agent.ports import Checked, Phases
+
+if TYPE_CHECKING:
+    from jaga_agent.core.timekeeping import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Measure:
     connect_s: float | None = None
     tls_s: float | None = None
     first_byte_s: float | None = None
+    time: Reading | None = None
     remark: str = ""
     """What is to be said whatever the outcome."""
 
@@ -61,6 +66,7 @@ class Measure:
             "; ".join(filter(None, (self.remark, detail))),
             Phases(self.dns_s, self.connect_s, self.tls_s, self.first_byte_s),
             self.wire_bytes,
+            self.time,
         )
 
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 import contextlib
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from jaga_agent import tls
 from jaga_agent.adapters.checks.outcome import CheckFailure, NotSent
 from jaga_agent.core.events import CheckVerdict
 
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
 
     from jaga_agent.adapters.checks.outcome import Phase
     from jaga_agent.adapters.checks.stream import Stream
+    from jaga_agent.core.timekeeping import CertificateTime
     from jaga_agent.targets import ProbeTarget
 
 T = TypeVar("T")
-
-# X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h).
-_NO_CHECK_TIME: Final = 0x200000
 
 
 class Sessions:
@@ -43,26 +42,29 @@ class Sessions:
         self._afresh: set[tuple[str, tuple[str, int | None, str | None]]] = set()
 
     def open(
-        self, stream: Stream, device: str, target: ProbeTarget, *, clock_is_right: bool
+        self,
+        stream: Stream,
+        device: str,
+        target: ProbeTarget,
+        *,
+        when: CertificateTime | None,
     ) -> TlsStream:
-        """Return TLS on the stream, not yet shaken hands; raises CheckFailure."""
+        """Return TLS on the stream, not yet shaken hands; raises CheckFailure.
+
+        The certificates' dates are judged by `when`; None: by the Pi's own clock.
+        """
         context = self._context(target.ca)
-        # A Pi without a clock of its own is years off until NTP answers; chain and
-        # host name are judged all the same.
-        context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | (
-            0 if clock_is_right else _NO_CHECK_TIME
-        )
         key = (target.host, target.port, target.ca)
         session = self._sessions.get(key)
         if (device, key) in self._afresh:
             session = None
-        return TlsStream(stream, context, target.host, session)
+        return TlsStream(stream, context, target.host, session, when)
 
-    def keep(self, device: str, target: ProbeTarget, tls: TlsStream) -> None:
+    def keep(self, device: str, target: ProbeTarget, of: TlsStream) -> None:
         """Keep the session of a good connection for the next one."""
         key = (target.host, target.port, target.ca)
         self._afresh.discard((device, key))
-        session = tls.session
+        session = of.session
         if session is not None:
             self._sessions[key] = session
 
@@ -75,6 +77,7 @@ class Sessions:
         if context is None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
             try:
                 if ca is None:
                     _trust_system(context)
@@ -97,6 +100,7 @@ class TlsStream:
         context: ssl.SSLContext,
         host: str,
         session: ssl.SSLSession | None,
+        when: CertificateTime | None = None,
     ) -> None:
         self.version = ""
         """The protocol, e.g. "TLSv1.3"; "" before the handshake is done."""
@@ -105,9 +109,11 @@ class TlsStream:
         self._stream = stream
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=host, session=session
-        )
+        self._when = when
+        with tls.dated(context, when):
+            self._tls = context.wrap_bio(
+                self._incoming, self._outgoing, server_hostname=host, session=session
+            )
 
     @property
     def session(self) -> ssl.SSLSession | None:
@@ -122,6 +128,10 @@ class TlsStream:
     async def handshake(self, phase: Phase) -> None:
         """Shake hands; raises CheckFailure."""
         await self._turn(self._tls.do_handshake, phase)
+        try:
+            tls.judge(self._tls, self._when)
+        except tls.CertificateDateError as error:
+            raise _failure(error, phase.what) from error
         # Asked now: after the other side's alert OpenSSL does not tell them any more.
         self.version = self._tls.version() or ""
         self.resumed = bool(self._tls.session_reused)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
+from jaga_agent import tls
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
@@ -65,6 +67,7 @@ class SocketClient(Client):
         )
         self._dial = dial
         self._tickets = tickets
+        self._certificate_time = settings.certificate_time
         self._peer = (settings.host, settings.port)
 
     def keep_ticket(self) -> None:
@@ -94,17 +97,21 @@ class SocketClient(Client):
     def _handshake(
         self, tcp_sock: socket.socket, session: ssl.SSLSession | None
     ) -> ssl.SSLSocket:
-        # As paho's own, but closes the socket when the handshake fails.
+        # As paho's own, but closes the socket when the handshake fails, and judges the
+        # broker's certificate by the time that is known.
         assert self._ssl_context is not None  # noqa: S101 (asked for only with TLS)
-        sock = self._ssl_context.wrap_socket(
-            tcp_sock,
-            server_hostname=self._host,
-            do_handshake_on_connect=False,
-            session=session,
-        )
+        when = self._certificate_time()
+        with tls.dated(self._ssl_context, when):
+            sock = self._ssl_context.wrap_socket(
+                tcp_sock,
+                server_hostname=self._host,
+                do_handshake_on_connect=False,
+                session=session,
+            )
         try:
             sock.settimeout(self._connect_timeout)
             sock.do_handshake()
+            tls.judge(sock, when)
         except BaseException:
             sock.close()
             raise

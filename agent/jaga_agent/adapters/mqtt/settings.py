@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
+
+    from jaga_agent.core.timekeeping import CertificateTime
+
+
+def _by_own_clock() -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,9 @@ class Settings:
     port: int = 8883
     transport: Literal["tcp", "unix"] = "tcp"
     tls: ssl.SSLContext | None = None
+    certificate_time: Callable[[], CertificateTime | None] = _by_own_clock
+    """What to judge the broker's certificate by, asked at each handshake, on the
+    connection's thread; None: by this machine's clock."""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     subscriptions: tuple[str, ...] = ()
