@@ -71,6 +71,10 @@ check: setup ## the inner habit: format, lint, types, import rules, fast tests
 bench-cost: setup ## what the agent costs: processor and memory, idle and busy (as root)
 	@$(BIN)/python tests/bench/agent_cost.py $(ARGS)
 
+.PHONY: bench-spool
+bench-spool: setup ## what the spool writes to the card in a day, on ext4 (minutes; as root)
+	@PYTHONPATH=tests $(BIN)/python tests/bench/spool_writes.py $(ARGS)
+
 .PHONY: wheel
 wheel: setup ## dist/jaga-*.whl with the built page inside
 	@$(AS_USER) $(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .

@@ -401,12 +401,16 @@ class Spool(Protocol):
     def pending(self, limit: int, *, after: int = 0) -> Sequence[SpooledRecord]:
         """Return at most `limit` records not covered, with tokens above `after`.
 
-        Oldest first; earlier boots' records are among them.
+        Oldest first; earlier boots' records are among them. While the card is busy, only
+        the youngest may be there: ask again.
         """
         ...
 
     def select(self, boot: bytes, first: int, last: int) -> Sequence[SpooledRecord]:
-        """Return what is kept of a boot's records first…last, covered or not."""
+        """Return what is kept of a boot's records first…last, covered or not.
+
+        Raises SpoolError while the card is busy: never a part of it. Ask again.
+        """
         ...
 
     def depth(self) -> int:

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from jaga_agent.adapters.clock import BoottimeClock
 from jaga_agent.adapters.spool import SqliteSpool
 from jaga_agent.wire.evidence import BootMark, Watermark
 
@@ -28,11 +29,11 @@ def main(card: str, run: str, kernel: str, seed: str) -> None:
     spool = SqliteSpool(
         Path(card) / "spool.sqlite3",
         run_directory=Path(run),
-        now=time.monotonic,  # noqa: TID251 - a shell of its own
+        now=BoottimeClock().now,
         boot_id=kernel,
     )
     say(f"boot {spool.boot.hex()}")
-    revision = time.monotonic_ns()  # a later run's is higher
+    revision = time.perf_counter_ns()  # a later run's is higher
     while True:
         seq = spool.next_seq()
         leaf = dice.choice(LEAVES)

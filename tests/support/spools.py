@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jaga_agent.adapters.spool import TAIL_NAME, SqliteSpool
+from jaga_agent.errors import SpoolError
 from jaga_agent.wire.evidence import BootMark, Watermark
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +50,19 @@ class SpoolHome:
         self.opened.append(spool)
         return spool
 
+    def kill(self) -> None:
+        """End the newest one nearly as SIGKILL does: no record more is written.
+
+        The log is taken into the file, as a kill would not do it.
+        """
+        spool = self.opened.pop()
+        memory = spool._memory
+        with memory.changed:
+            memory.fresh.clear()
+            memory.urgent = memory.marks_dirty = False
+            memory.flushing = memory.suspect = False
+        spool.close()
+
     def lose_power(self) -> None:
         """What is in RAM is gone, and the kernel boots again."""
         self.tail.unlink(missing_ok=True)
@@ -64,6 +79,24 @@ def fill(spool: Spool, *leaves: str) -> list[SpooledRecord]:
         spool.append(spool.next_seq(), leaf, f"{leaf} {spool.next_seq()}".encode())
         for leaf in leaves
     ]
+
+
+def all_kept(spool: SqliteSpool) -> dict[tuple[bytes, int], SpooledRecord]:
+    """Return all that is kept, by boot and seq; waits while the card is busy."""
+
+    def kept() -> dict[tuple[bytes, int], SpooledRecord] | None:
+        try:
+            return {
+                (boot, record.seq): record
+                for boot, highest in spool.boots()
+                for record in spool.select(boot, 1, highest)
+            }
+        except SpoolError:
+            return None
+
+    whole: list[dict[tuple[bytes, int], SpooledRecord]] = []
+    until(lambda: (found := kept()) is not None and (whole.append(found) or True))
+    return whole[0]
 
 
 def seqs(records: Iterable[SpooledRecord]) -> list[int]:

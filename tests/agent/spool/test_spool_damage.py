@@ -88,6 +88,7 @@ def test_a_damaged_file_is_set_aside(home, caplog, damage):
         assert lost == set(range(1, spool.next_seq())) - saved
     if damage is tear_a_page:
         assert len(left) > 2900
+    home.kill()
     again = home.open()
     assert list(again.pending(10_000)) == left
 
@@ -122,6 +123,7 @@ def test_damage_in_mid_run(home, caplog, damage):
     kept = set(pending(spool))
     lost = {n for r in spool.lost() for n in range(r.first, r.last + 1)}
     assert lost == set(range(1, 3005)) - kept
+    home.kill()
     again = home.open()
     assert set(pending(again)) == kept
 
@@ -130,8 +132,9 @@ def test_a_read_finds_the_damage(home, caplog):
     full_file(home)
     spool = home.open()
     until(lambda: not spool._writer._unchecked, "the first check is over")
-    # The page cache of the connections does not have these pages.
     tear_a_page(home.path)
+    with spool._gate.turn():
+        spool._writer._database._db.execute("PRAGMA shrink_memory")
     spool.pending(10_000)
     until(lambda: "was damaged" in caplog.text, "the reader's word is followed up")
     until(lambda: len(spool.pending(10_000)) > 2900, "the rest is read again")
@@ -150,6 +153,7 @@ def test_a_payload_that_changed_is_never_sent(home, caplog):
     assert "are not what was written" in caplog.text
     fill(spool, "event")
     until(lambda: spool.durable_up_to > records[-1].token, "written")
+    home.kill()
     db = sqlite3.connect(home.path)
     assert db.execute("SELECT count(*) FROM records").fetchone() == (300,)
     db.close()
@@ -161,7 +165,7 @@ def test_a_damaged_log(home, caplog):
     for _ in range(50):
         records += fill(spool, "event")
         assert spool.flush(10)
-    spool.close()
+    home.kill()
     log = home.path.with_name(home.path.name + "-wal")
     content = bytearray(log.read_bytes())
     content[60_000] ^= 1
@@ -181,7 +185,7 @@ def test_a_damaged_log(home, caplog):
 def test_a_tail_of_another_files_boot_is_kept(home, caplog):
     spool = home.open()
     records = fill(spool, *["heartbeat"] * 5)
-    home.opened.clear()
+    home.kill()
     aside = home.path.with_name("gone")
     aside.mkdir()
     for path in home.path.parent.glob("spool.sqlite3*"):
@@ -253,12 +257,11 @@ def test_a_card_that_is_full_from_the_start(card, card_home, caplog):
         assert list(spool.pending(10)) == kept
         spool.cover(mark(spool.boot, 1))
         # Killed and started again: the tail is all there is, and enough.
+        card_home.kill()
         again = card_home.open(retry_s=0.2)
-        card_home.opened.remove(spool)
         assert again.boot == spool.boot
         assert list(again.pending(10)) == kept
         more = fill(again, "event")
-    spool.close()
     until(lambda: again.durable_up_to == more[0].token, "the card takes it")
     assert list(again.pending(10)) == [*kept, *more]
 
@@ -307,6 +310,7 @@ def test_run_directory_without_room(card, card_home, tmp_path, caplog):
         until(lambda: spool.durable_up_to == beat.token, "the card has it")
         # Were it killed now, no number would be used twice: either the tail can vouch
         # for all of them again, or it is not there.
+        card_home.kill()
         found = tail.read(run / TAIL_NAME)
         again = open_there()
         if found is None:

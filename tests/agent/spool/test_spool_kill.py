@@ -19,7 +19,8 @@ import pytest
 
 from support.card import Card, mounted
 from support.spool_child import payload_of
-from support.spools import SpoolHome
+from support.spools import SpoolHome, all_kept
+from support.waiting import until
 
 TESTS = Path(__file__).parents[2]
 
@@ -67,14 +68,6 @@ class Writer:
             if len(self.kept) >= self._until:
                 self.enough.set()
         self.enough.set()
-
-
-def all_kept(spool):
-    return {
-        (boot, record.seq): record
-        for boot, highest in spool.boots()
-        for record in spool.select(boot, 1, highest)
-    }
 
 
 def killed_rounds(folder, rounds, dice):
@@ -130,7 +123,7 @@ def ram():
 def power_cuts(ram, tmp_path, rounds, dice, caplog):
     """Cut the power in mid-write; go on with the image that was left."""
     checked = 0
-    with Card(ram, megabytes=24) as card:
+    with Card(ram, megabytes=48) as card:
         for n in range(rounds):
             writer = Writer(card.root, tmp_path / "run", f"kernel {n}", n)
             try:
@@ -140,7 +133,8 @@ def power_cuts(ram, tmp_path, rounds, dice, caplog):
                     for seq, one in tuple(writer.kept.items())
                     if one[0] <= writer.durable
                 }
-                image = ram / "cut.img"
+                # A name of its own: a loop device that lingers would show the last one.
+                image = ram / f"cut-{n}.img"
                 card.snapshot(image)
             finally:
                 writer.kill()
@@ -158,9 +152,10 @@ def power_cuts(ram, tmp_path, rounds, dice, caplog):
                         assert (record.token, record.leaf) == promised[seq]
                 assert spool.boot != writer.boot
                 assert spool.flush(10)
-                spool._writer._database.check()
+                until(lambda w=spool._writer: not w._unchecked, "it is sound")
                 home.close()
             shutil.rmtree(tmp_path / "cut")
+            image.unlink()
             checked += len(promised)
     assert "damaged" not in caplog.text
     return checked

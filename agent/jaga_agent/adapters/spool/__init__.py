@@ -16,9 +16,9 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jaga_agent.adapters.spool.gate import Gate
 from jaga_agent.adapters.spool.memory import Memory, record
 from jaga_agent.adapters.spool.opening import open_spool
-from jaga_agent.adapters.spool.reader import Reader
 from jaga_agent.adapters.spool.tail import Entry
 from jaga_agent.adapters.spool.writer import RETRY_S, Writer
 from jaga_agent.errors import SpoolError
@@ -96,12 +96,12 @@ class SqliteSpool:
             )
             raise SpoolError(msg) from error
         self._path = path
-        self._reader = Reader()
+        self._gate = Gate()
         self._unreadable_told = False
         self._writer = Writer(
             path,
             self._memory,
-            self._reader,
+            self._gate,
             loaded,
             max_bytes=max_bytes,
             retry_s=retry_s,
@@ -154,14 +154,20 @@ class SqliteSpool:
             self._memory.cover(mark)
 
     def pending(self, limit: int, *, after: int = 0) -> Sequence[SpooledRecord]:
-        """Return at most `limit` records not covered, above a token, oldest first."""
+        """Return at most `limit` records not covered, above a token, oldest first.
+
+        While the card is busy or cannot be read, those of them that are in RAM.
+        """
         with self._memory.changed:
             ranges = list(_first(self._memory.coverage.pending(after), limit))
         records = self._get(ranges, limit)
-        return records or self._fresh_pending(limit, after)
+        return self._fresh_pending(limit, after) if records is None else records
 
     def select(self, boot: bytes, first: int, last: int) -> Sequence[SpooledRecord]:
-        """Return what is kept of a boot's records first…last, covered or not."""
+        """Return what is kept of a boot's records first…last, covered or not.
+
+        Raises SpoolError while the card is busy or cannot be read: never a part.
+        """
         with self._memory.changed:
             known = self._memory.coverage.named(boot)
             if known is None:
@@ -172,7 +178,11 @@ class SqliteSpool:
                     known.base + max(first, 1), known.base + last
                 )
             )
-        return self._get(ranges, max(last - first + 1, 0))
+        records = self._get(ranges, max(last - first + 1, 0))
+        if records is None:
+            msg = "the card cannot be read just now; ask again"
+            raise SpoolError(msg)
+        return records
 
     def depth(self) -> int:
         """Return how many kept records are not covered."""
@@ -208,8 +218,8 @@ class SqliteSpool:
             _log.warning("the spool %s: the card still writes", self._path)
         self._memory.close()
 
-    def _get(self, ranges: Iterable[Range], limit: int) -> list[SpooledRecord]:
-        """Return the records of these tokens that can be read."""
+    def _get(self, ranges: Iterable[Range], limit: int) -> list[SpooledRecord] | None:
+        """Return the records of these tokens; None: not now."""
         memory = self._memory
         records: list[SpooledRecord] = []
         for first, last in ranges:
@@ -222,7 +232,10 @@ class SqliteSpool:
             # What is not on the card is younger than all that is.
             end = fresh[0].token - 1 if fresh else last
             if first <= end:
-                records += self._read(first, end, limit - len(records))
+                read = self._read(first, end, limit - len(records))
+                if read is None:
+                    return None
+                records += read
             records += fresh[: limit - len(records)]
             if len(records) >= limit:
                 break
@@ -238,15 +251,15 @@ class SqliteSpool:
                 if token > after and not memory.coverage.is_covered(token)
             ][:limit]
 
-    def _read(self, first: int, last: int, limit: int) -> list[SpooledRecord]:
+    def _read(self, first: int, last: int, limit: int) -> list[SpooledRecord] | None:
         last = min(last, first + limit - 1)
         try:
-            rows = self._reader.select(first, last, limit)
+            rows = self._gate.select(first, last, limit)
         except sqlite3.Error as error:
             self._suspect(error)
-            return []
+            return None
         if rows is None:
-            return []
+            return None
         memory = self._memory
         with memory.changed:
             missing = set(range(first, last + 1)).difference(row[0] for row in rows)

@@ -1,7 +1,7 @@
 """The spool's file on the card: one SQLite database in WAL mode, and what it takes.
 
 Made for an SD card. Pages of 1 KiB: a batch of three heartbeats dirties one or two. The
-write-ahead log is made in its full length beforehand and never cut, so that a commit
+write-ahead log is made in its full length beforehand and not cut, so that a commit
 overwrites blocks which the file system has, and `fdatasync` waits for no metadata.
 `synchronous = FULL`: what is committed survives power loss.
 
@@ -75,7 +75,11 @@ _CORRUPT: Final = (
     sqlite3.SQLITE_MISMATCH,
     sqlite3.SQLITE_CONSTRAINT,
 )
-_CARD: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+_CARD: Final = (
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY),
+    # Somebody looks into the file, or an agent that was killed still waits for the card.
+    sqlite3.SQLITE_BUSY,
+)
 _CARD_ERRNO: Final = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
 _MARK: Final = msgspec.msgpack.Decoder(BootMark)
 _BOOTS: Final = "SELECT name, base, crc, highest, mark FROM boots ORDER BY base"
@@ -106,7 +110,7 @@ def is_corrupt(error: Exception) -> bool:
 
 
 def is_card(error: Exception, path: Path) -> bool:
-    """Return whether the card is full or fails, which may pass."""
+    """Return whether the card is full, fails or is busy, which may pass."""
     if isinstance(error, OSError):
         return error.errno in _CARD_ERRNO
     if _code(error) == sqlite3.SQLITE_CANTOPEN:
@@ -136,7 +140,7 @@ def damaged(why: str) -> sqlite3.DatabaseError:
 
 
 class Database:
-    """An open file: a connection that writes, used by one thread at a time."""
+    """An open file, for one thread at a time: see `Gate`."""
 
     def __init__(self, path: Path) -> None:
         """Open or make it; an older version's file is made into one of this."""
@@ -156,6 +160,9 @@ class Database:
 
     def _prepare(self) -> None:
         run = self._db.execute
+        # Without an index of the log in a file beside it, which the kernel would write
+        # to the card each half minute. Nobody else can read the file meanwhile.
+        run("PRAGMA locking_mode = EXCLUSIVE")
         (version,) = run("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             msg = (
@@ -210,19 +217,22 @@ class Database:
         yield from self._db.execute("SELECT token, leaf FROM records ORDER BY token")
 
     def select(self, first: int, last: int, limit: int) -> list[Row]:
-        """As `select`."""
-        return select(self._db, first, last, limit)
+        """Return at most `limit` records of first…last that are what was written."""
+        return [
+            (token, leaf, payload)
+            for token, leaf, payload, crc in self._db.execute(
+                "SELECT token, leaf, payload, crc FROM records"
+                " WHERE token BETWEEN ? AND ? ORDER BY token LIMIT ?",
+                (first, last, limit),
+            ).fetchall()
+            if is_whole(token, leaf, payload, crc)
+        ]
 
     def check(self) -> None:
-        """Raise a corruption's error if the file is not sound: reads all of it.
-
-        By a connection of its own, as this one may have in RAM what was there before.
-        """
-        db = self.reader()
-        try:
-            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        finally:
-            db.close()
+        """Raise a corruption's error if the file is not sound: reads all of it."""
+        # What is in RAM may be sounder than what is on the card.
+        self._db.execute("PRAGMA shrink_memory")
+        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise damaged(verdict)
 
@@ -318,41 +328,8 @@ class Database:
         (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
         return int(pages - free) * PAGE_BYTES
 
-    def reader(self) -> sqlite3.Connection:
-        """Return another connection, which cannot write.
-
-        It must be closed last: SQLite deletes the log with the last connection that can.
-        """
-        db = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode=ro",
-            uri=True,
-            timeout=_BUSY_S,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            # It is not open before it reads.
-            db.execute("SELECT 1 FROM state").fetchone()
-        except BaseException:
-            db.close()
-            raise
-        return db
-
     def close(self) -> None:
         self._db.close()
-
-
-def select(db: sqlite3.Connection, first: int, last: int, limit: int) -> list[Row]:
-    """Return at most `limit` records of first…last that are as they were written."""
-    return [
-        (token, leaf, payload)
-        for token, leaf, payload, crc in db.execute(
-            "SELECT token, leaf, payload, crc FROM records"
-            " WHERE token BETWEEN ? AND ? ORDER BY token LIMIT ?",
-            (first, last, limit),
-        ).fetchall()
-        if is_whole(token, leaf, payload, crc)
-    ]
 
 
 def is_whole(token: int, leaf: int, payload: object, crc: int) -> bool:

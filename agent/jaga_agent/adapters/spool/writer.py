@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jaga_agent.adapters.spool.database import Database, State
+    from jaga_agent.adapters.spool.gate import Gate
     from jaga_agent.adapters.spool.memory import Fresh, Memory
     from jaga_agent.adapters.spool.opening import Loaded
-    from jaga_agent.adapters.spool.reader import Reader
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Writer:
         self,
         path: Path,
         memory: Memory,
-        reader: Reader,
+        gate: Gate,
         loaded: Loaded | None,
         *,
         max_bytes: int,
@@ -58,7 +58,7 @@ class Writer:
     ) -> None:
         self._path = path
         self._memory = memory
-        self._reader = reader
+        self._gate = gate
         self._retry_s = retry_s
         self._now = now
         self._max_bytes = max(max_bytes - _LOG_SHARE_BYTES, max_bytes // 2)
@@ -86,7 +86,7 @@ class Writer:
     def _take(self, loaded: Loaded) -> None:
         self._database, self._state = loaded.database, loaded.state
         self._hours = loaded.hours
-        self._reader.use(loaded.database)
+        self._gate.open(loaded.database)
 
     def _run(self) -> None:
         while True:
@@ -98,9 +98,10 @@ class Writer:
                 self._failed(error)
             if closing:
                 break
-        if self._database is not None:
-            self._database.close()
-        self._reader.close()
+        with self._gate.turn():
+            self._gate.open(None)
+            if self._database is not None:
+                self._database.close()
 
     def _wait(self) -> None:
         """Return when there is something to do."""
@@ -134,7 +135,8 @@ class Writer:
         memory = self._memory
         if self._unchecked or memory.suspect:
             memory.suspect = False
-            self._database.check()
+            with self._gate.turn():
+                self._database.check()
             self._unchecked = False
         while True:
             with memory.changed:
@@ -145,7 +147,10 @@ class Writer:
             )
             if not batch and not marks and not unreadable:
                 break
-            self._commit(self._database, self._state, batch, unreadable, marks=marks)
+            with self._gate.turn():
+                self._commit(
+                    self._database, self._state, batch, unreadable, marks=marks
+                )
             if len(batch) < BATCH:
                 break
         if memory.failing:
@@ -272,20 +277,22 @@ class Writer:
             loaded.database.close()
             msg = "it holds other records under this boot's tokens"
             raise damaged(msg)
-        self._take(loaded)
         with self._memory.changed:
             boots = self._memory.coverage.boots
-        loaded.database.begin()
-        loaded.database.save_boots(boots, ())
-        loaded.database.commit()
+        with self._gate.turn():
+            self._take(loaded)
+            loaded.database.begin()
+            loaded.database.save_boots(boots, ())
+            loaded.database.commit()
 
     def _failed(self, error: Exception) -> None:
         """Go on without the file; a damaged one is replaced at once."""
         if not is_full(error):
-            self._reader.use(None)
-            if self._database is not None:
-                self._database.close()
-                self._database = None
+            with self._gate.turn():
+                self._gate.open(None)
+                if self._database is not None:
+                    self._database.close()
+                    self._database = None
         if is_corrupt(error):
             try:
                 self._take_over(replace_damaged(self._path, error))
