@@ -255,7 +255,21 @@ class CollectorProcess:
             f"[web]\nport = {self.port}\n{extra}"
         )
         self.process = None
+        self.one_session = False
         self.url = f"http://127.0.0.1:{self.port}"
+
+    def certify(self, files, history=None):
+        """Use TLS, with this certificate; histories by a session with that one."""
+        lines = [f'ca = "{files.ca}"', f'cert = "{files.cert}"', f'key = "{files.key}"']
+        if history is not None:
+            lines += [
+                f'history_cert = "{history.cert}"',
+                f'history_key = "{history.key}"',
+            ]
+        self.one_session = history is None
+        text = self.config.read_text()
+        assert "tls = false" in text
+        self.config.write_text(text.replace("tls = false", "\n".join(lines)))
 
     def command(self, *words):
         return [sys.executable, "-m", "jaga_server", *words, "--config", self.config]
@@ -295,6 +309,8 @@ class CollectorProcess:
 
     def wait_connected(self):
         until(self.connected, "the collector hears the broker")
+        if self.one_session:
+            return
         until(
             lambda: self.metrics()["jaga_history_connections_total"],
             "the collector hears histories",

@@ -15,6 +15,7 @@ from jaga_agent.adapters.chain.entry import Content, Judged, Proof
 from jaga_agent.core import choice
 from jaga_agent.core.estimate import hold_down_s
 from jaga_agent.core.model import Failback, Health
+from jaga_agent.core.reason import ORDERED
 
 if TYPE_CHECKING:
     from jaga_agent.core.actions import ReportHealth, ReportTarget, SelectUplink
@@ -116,7 +117,9 @@ def health(moment: Moment, action: ReportHealth, state: State) -> Content:
     if state.active is not None and action.new is Health.UP:
         index = state.index(action.uplink)
         if index < state.index(state.active):
-            matures_at = choice.matured_at(state.policy, state.per[index])
+            matures_at = choice.back_at(
+                state.policy, state.per[index], state.hold_until, state.chosen
+            )
     return msgspec.structs.replace(
         moment.said("health", action.reason),
         uplink=action.uplink,
@@ -178,6 +181,8 @@ def _hold_down_ms(action: SelectUplink, state: State, now_s: float) -> int | Non
     policy = state.policy
     if action.previous is None or policy.failback is Failback.NEVER:
         return None
+    if action.reason.code == ORDERED:
+        return None  # Nothing takes the site back from what an operator chose.
     left = state.index(action.previous)
     if left > state.index(action.uplink):
         return None

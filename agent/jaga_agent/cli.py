@@ -62,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "-v", "--verbose", action="store_true", help="log what is normal, too"
     )
+    # How long a configuration may take to reach the collector: for tests only.
+    run.add_argument("--trial-s", type=float, default=120.0, help=argparse.SUPPRESS)
     run.set_defaults(command=_run)
 
     check = commands.add_parser(
@@ -185,11 +187,13 @@ def _run(arguments: argparse.Namespace) -> int:
     # Imported late: `status` on a Pi must not wait for pyroute2.
     from jaga_agent import wiring  # noqa: PLC0415 - late on purpose, see above
 
-    return wiring.run(arguments.config, verbose=arguments.verbose)
+    return wiring.run(
+        arguments.config, verbose=arguments.verbose, trial_s=arguments.trial_s
+    )
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from jaga_agent import config  # noqa: PLC0415 - late on purpose, see `_run`
+    from jaga_agent import config, effective  # noqa: PLC0415 - late, see `_run`
 
     loaded, digest = config.load(arguments.config)
     devices = [u.device for u in loaded.by_preference] + list(loaded.lan.devices)
@@ -204,16 +208,11 @@ def _check(arguments: argparse.Namespace) -> int:
             )
         if missing:
             return 1
-    files = {f"mqtt.{key}": getattr(loaded.mqtt, key) for key in ("ca", "cert", "key")}
-    files |= {f"target[{n}].ca": t.ca for n, t in enumerate(loaded.target, 1)}
-    for key, file in files.items():
-        if file is not None and not Path(file).is_file():
-            print(
-                f"jaga-agent: {arguments.config}: {key}: there is no file {file}; "
-                "copy it there, or mend the path",
-                file=sys.stderr,
-            )
-            return 1
+    try:
+        config.missing_file(loaded)
+    except ConfigError as error:
+        msg = f"{arguments.config}: {error}"
+        raise ConfigError(msg) from error
     if loaded.echo is not None:
         config.echo_key(Path(loaded.echo.key_file))
     ways = ", ".join(f"{u.name} ({u.device})" for u in loaded.by_preference)
@@ -222,6 +221,10 @@ def _check(arguments: argparse.Namespace) -> int:
         f"site {loaded.site.id}, region {loaded.site.region}, {loaded.site.mode.value}"
     )
     print(f"uplinks, preferred first: {ways}")
+    in_force = effective.load(arguments.config)
+    print(in_force.said(arguments.config))
+    if in_force.trouble is not None:
+        print(f"jaga-agent: {in_force.trouble}", file=sys.stderr)
     return 0
 
 
@@ -251,21 +254,21 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _quota(arguments: argparse.Namespace) -> int:
-    from jaga_agent import config, quota, screen  # noqa: PLC0415 - late, see `_run`
+    from jaga_agent import effective, quota, screen  # noqa: PLC0415 - late, see `_run`
 
-    loaded, _ = config.load(arguments.config)
+    loaded = effective.load(arguments.config).config
     answer = quota.show(loaded)
     print(json.dumps(answer) if arguments.json else screen.render_quota(answer))
     return 0
 
 
 def _quota_reset(arguments: argparse.Namespace) -> int:
-    from jaga_agent import config, quota  # noqa: PLC0415 - late on purpose, see `_run`
+    from jaga_agent import effective, quota  # noqa: PLC0415 - late, see `_run`
 
     if not 0 <= arguments.used_mb < float("inf"):
         msg = f"--used-mb {arguments.used_mb:g}: want 0 or more megabytes"
         raise ConfigError(msg)
-    loaded, _ = config.load(arguments.config)
+    loaded = effective.load(arguments.config).config
     told = quota.begin(loaded, arguments.uplink, round(arguments.used_mb * 1_000_000))
     by = "the running agent counts on" if told else "the agent will count on"
     print(f"{arguments.uplink}: {arguments.used_mb:g} MB are used; {by} from here")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -34,7 +35,6 @@ from jaga_agent.wire.topics import Region, SiteId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from jaga_agent.strict_toml import Fault
     from jaga_agent.targets import ProbeTarget
@@ -171,6 +171,16 @@ class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     will_delay_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 30
 
 
+class Commands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    keys: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"\A/", description='a folder, e.g. "/etc/jaga/operators"'
+        ),
+    ] = "/etc/jaga/operators"
+    """Of each operator who may command this site, NAME.pub.pem."""
+
+
 class StateTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     directory: str = "/var/lib/jaga"
     socket: str = "/run/jaga/agent.sock"
@@ -215,6 +225,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decide: Decide = Decide()
     echo: Echo | None = None
     """Needed by udp-echo targets only."""
+    commands: Commands | None = None
+    """None: nobody may command this site."""
+
+    def with_mode(self, mode: Mode) -> Config:
+        """Return the same in another stage."""
+        site = msgspec.structs.replace(self.site, mode=mode)
+        return msgspec.structs.replace(self, site=site)
 
     @property
     def by_preference(self) -> tuple[UplinkTable, ...]:
@@ -343,17 +360,45 @@ def echo_key(path: Path) -> bytes:
         raise ConfigError(msg) from error
 
 
+def missing_file(config: Config) -> None:
+    """Raise ConfigError if a file is named that is not there."""
+    files = {f"mqtt.{key}": getattr(config.mqtt, key) for key in ("ca", "cert", "key")}
+    files |= {f"target[{n}].ca": t.ca for n, t in enumerate(config.target, 1)}
+    for key, file in files.items():
+        if file is not None and not Path(file).is_file():
+            msg = f"{key}: there is no file {file}; copy it there, or mend the path"
+            raise ConfigError(msg)
+
+
 def load(path: Path) -> tuple[Config, str]:
     """Return the configuration and its hash (16 hex digits of SHA-256).
 
     Raises ConfigError with every fault, one a line.
     """
+    return parse(read(path), name=str(path))
+
+
+def read(path: Path) -> str:
+    """Return the file's text; raises ConfigError."""
     try:
-        config, text = strict_toml.load(path, Config)
-        strict_toml.refuse(str(path), text, _contradictions(config))
+        return strict_toml.read(path)
     except strict_toml.TomlError as error:
         raise ConfigError(str(error)) from error
-    return config, hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse(text: str, *, name: str) -> tuple[Config, str]:
+    """Return the same of a text; `name` stands for it in errors."""
+    try:
+        config = strict_toml.parse(text, Config, name=name)
+        strict_toml.refuse(name, text, _contradictions(config))
+    except strict_toml.TomlError as error:
+        raise ConfigError(str(error)) from error
+    return config, digest(text)[:16]
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of a configuration's text, hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _contradictions(config: Config) -> Iterator[Fault]:

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaga_agent import config as config_module
+from jaga_agent import effective
 from jaga_agent.adapters.checks import UplinkChecker
 from jaga_agent.adapters.clock import BoottimeClock
 from jaga_agent.adapters.kept_time import FileKeptTime
@@ -47,7 +47,7 @@ class Row:
 
 def run(path: Path, uplink: str | None) -> list[Row]:
     """Return the checks' outcomes, in the order of preference; raises ConfigError."""
-    config, _ = config_module.load(path)
+    config = effective.load(path).config
     targets = config.check_targets
     if not targets:
         msg = f"{path}: no target to check; add one: {_EXAMPLE}"

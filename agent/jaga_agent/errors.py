@@ -16,6 +16,8 @@
     - LedgerError        the bytes carried cannot be kept or read
     - JournalError       the engine's journal cannot be written or read
     - ChainError         the decision chain cannot be written or read, or is broken
+    - KeptError          what must survive a power cut cannot be read or written
+    - ModemError         a modem cannot be made to begin anew
     - EvidenceError      a decision's evidence cannot be written or found
     - ResolverError      the LAN's resolver does not run, or its list cannot be written
     - SigningError       openssl cannot sign, or cannot read a key
@@ -94,6 +96,14 @@ class EvidenceError(AdapterError):
 
 class ResolverError(AdapterError):
     """The LAN's resolver does not run, or its list cannot be written."""
+
+
+class KeptError(AdapterError):
+    """What must survive a power cut is damaged, or cannot be written."""
+
+
+class ModemError(AdapterError):
+    """A modem cannot be made to begin anew."""
 
 
 class SigningError(AdapterError):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Final
 
+from jaga_agent.core.reason import ORDERED
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
@@ -89,7 +91,8 @@ class _Story:
 
     def _move(self) -> str:
         entry = self._entry
-        rule = entry.rule if entry.rule in RULES else "other"
+        rule = "ordered" if self._is_ordered else entry.rule
+        rule = rule if rule in {*RULES, "ordered"} else "other"
         return self._say(
             f"move.{rule}", to=entry.uplink, old=entry.old, rule=entry.rule
         )
@@ -97,7 +100,8 @@ class _Story:
     def _why(self) -> str:
         entry = self._entry
         reason = self._reason(entry)
-        about = "old" if entry.rule in {"failover", "switchover"} else "new"
+        moved = entry.rule in {"failover", "switchover"} and not self._is_ordered
+        about = "old" if moved else "new"
         if entry.code is None:
             # The engine's own sentence names the uplink itself.
             said = f"{reason}."
@@ -129,6 +133,10 @@ class _Story:
                 span = self._words.span(value_ms / 1000)
                 parts.append(self._say(f"cut.{key}", **{key: span}))
         return " ".join(parts)
+
+    @property
+    def _is_ordered(self) -> bool:
+        return self._entry.code == ORDERED
 
     def _gap_ms(self) -> int | None:
         if self._entry.gap_ms is not None:
@@ -205,11 +213,15 @@ class _Story:
         entry = self._entry
         if candidate.uplink == entry.uplink:
             rule = entry.rule if entry.rule in RULES else "other"
+            if self._is_ordered:
+                rule = "ordered"
             return self._say(f"chosen.{'failover' if rule == 'first' else rule}")
         reason = self._reason(candidate)
         if candidate.uplink == entry.old:
-            if entry.rule == "failback":
-                return self._say("left.preferred")
+            if entry.rule == "failback" or self._is_ordered:
+                return self._say(
+                    "left.ordered" if self._is_ordered else "left.preferred"
+                )
             if reason in self._why():
                 return self._say("left.why")
             return self._say("left", reason=reason)

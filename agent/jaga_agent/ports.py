@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from jaga_agent.core.routes import Link as Link  # noqa: PLC0414, TC001  re-exported
 from jaga_agent.core.stamps import Stamp as Stamp  # noqa: PLC0414, TC001  re-exported
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+    from pathlib import Path
 
     from jaga_agent.core.clock_sample import ClockSample
     from jaga_agent.core.events import CheckVerdict
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from jaga_agent.core.usage import Usage
     from jaga_agent.targets import ProbeTarget
     from jaga_agent.wire.evidence import LostRange, Watermark
+
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -239,6 +243,40 @@ class Firewall(Protocol):
 
     async def remove(self) -> bool:
         """Remove our table; return whether there was one."""
+        ...
+
+
+class Verify(Protocol):
+    """Signatures; raises SigningError."""
+
+    async def __call__(
+        self, data: bytes, signature: bytes, public_key_file: Path
+    ) -> bool:
+        """Return whether the key's other half has signed `data`."""
+        ...
+
+
+class Modems(Protocol):
+    """USB modems. Raises ModemError."""
+
+    def find(self, device: str) -> Path:
+        """Return the USB device behind a network device."""
+        ...
+
+    async def restart(self, usb: Path) -> None:
+        """Take it away and give it back."""
+        ...
+
+
+class Kept(Protocol[T]):
+    """A value that survives a power cut. Raises KeptError."""
+
+    def load(self) -> T | None:
+        """Return it; None: nothing was ever kept."""
+        ...
+
+    def save(self, value: T) -> None:
+        """Put it on the card, for certain. Any thread."""
         ...
 
 
@@ -456,6 +494,8 @@ class Will:
     topic: str
     payload: bytes
     delay_s: int
+    keepalive_s: int | None = None
+    """The broker counts us as silent after 1.5 times this; None: as set up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,6 +240,20 @@ def thrift(stamp: Stamp, action: ReportThrift) -> wire.Event:
     )
 
 
+def order(
+    stamp: Stamp,
+    outcome: str,
+    reason: str,
+    *,
+    uplink: str | None = None,
+    told: Mapping[str, str],
+) -> wire.Event:
+    """Return the event of an operator's command; `told`: which one, and whose."""
+    return _event(
+        stamp, "order", reason, uplink=uplink, new=outcome, evidence=dict(told)
+    )
+
+
 def gap(stamp: Stamp, action: ReportGap) -> wire.Event:
     """Return the event of the first packet after a move: how long the site was cut."""
     gap_ms = _ms(action.gap_s)

@@ -27,6 +27,7 @@ WORDS: Final = {
 def render(answer: Answer) -> str:
     """Return the agent's answer as lines for an 80-column terminal."""
     lines = [*_headline(answer), "", *_uplinks(answer)]
+    lines += _ordered(answer)
     if answer["faulty_targets"]:
         names = ", ".join(answer["faulty_targets"])
         lines += ["", f"Not the site's fault: {names} answers on no uplink."]
@@ -81,6 +82,22 @@ def _headline(answer: Answer) -> list[str]:
         return [head, "", "NO UPLINK CARRIES THE SITE. Check modems and cables below."]
     state = WORDS[active["health"]]
     return [head, "", f"The site uses {active['name']} ({active['device']}): {state}"]
+
+
+def _ordered(answer: Answer) -> list[str]:
+    """Say what is as an operator ordered it, not as the card's file and the rules."""
+    lines = []
+    if answer["chosen"] is not None:
+        lines.append(f"An operator chose {answer['chosen']}: it stays while it works.")
+    if answer["held_for_s"]:
+        held = span(answer["held_for_s"])
+        lines.append(f"An operator holds the site where it works, for {held} more.")
+    if answer["configuration"]["source"] != "file":
+        word = "on trial, " if answer["configuration"]["source"] == "trial" else ""
+        lines.append(
+            f"Configuration: {word}applied by an operator, not the card's file."
+        )
+    return ["", *lines] if lines else []
 
 
 def _uplinks(answer: Answer) -> list[str]:

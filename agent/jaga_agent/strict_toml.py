@@ -48,9 +48,15 @@ def load(path: Path, kind: type[T]) -> tuple[T, str]:
 
     Also returns the text. Raises TomlError with every fault.
     """
+    text = read(path)
+    return parse(text, kind, name=str(path)), text
+
+
+def read(path: Path) -> str:
+    """Return the file's text; raises TomlError."""
     try:
         # Windows' Notepad begins a file with a byte-order mark.
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         msg = f"{path}: no such file; give its place with --config"
         raise TomlError(msg) from error
@@ -60,7 +66,6 @@ def load(path: Path, kind: type[T]) -> tuple[T, str]:
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise TomlError(msg) from error
-    return parse(text, kind, name=str(path)), text
 
 
 def parse(text: str, kind: type[T], *, name: str) -> T:
@@ -170,6 +175,25 @@ def _fits(value: Any, kind: Any) -> bool:
     except msgspec.ValidationError:
         return False
     return True
+
+
+def without_secrets(value: msgspec.Struct) -> dict[str, Any]:
+    """Return what a file says, defaults included, as plain values; no secret is in it."""
+    told: dict[str, Any] = msgspec.to_builtins(value)
+    for field in msgspec.structs.fields(type(value)):
+        held = getattr(value, field.name)
+        if held is not None and _shape(field.type).secret:
+            told[field.encode_name] = "(secret)"
+        elif isinstance(held, msgspec.Struct):
+            told[field.encode_name] = without_secrets(held)
+        elif isinstance(held, tuple):
+            told[field.encode_name] = [
+                without_secrets(each)
+                if isinstance(each, msgspec.Struct)
+                else msgspec.to_builtins(each)
+                for each in held
+            ]
+    return told
 
 
 class _Shape(NamedTuple):

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jaga_agent import __version__, quota
+from jaga_agent import __version__, effective, quota
 from jaga_agent import config as config_module
+from jaga_agent.adapters import kept, signing
 from jaga_agent.adapters.chain import Chain
 from jaga_agent.adapters.checks import UplinkChecker
 from jaga_agent.adapters.clock import BoottimeClock
@@ -30,6 +32,7 @@ from jaga_agent.adapters.icmp import IcmpProber
 from jaga_agent.adapters.journal import Journal
 from jaga_agent.adapters.kept_time import FileKeptTime
 from jaga_agent.adapters.ledger import FILE_NAME, FileLedger
+from jaga_agent.adapters.modem import UsbModems
 from jaga_agent.adapters.mqtt import MqttBroker, Settings, tls_context
 from jaga_agent.adapters.netlink import NetlinkKernel
 from jaga_agent.adapters.resolver import Dnsmasq
@@ -37,13 +40,22 @@ from jaga_agent.adapters.signing import SiteKey
 from jaga_agent.adapters.spool import SqliteSpool
 from jaga_agent.adapters.sysctl import ProcSettings
 from jaga_agent.adapters.udp_echo import UdpEchoProber
+from jaga_agent.core import applied
+from jaga_agent.core.applied import Source
 from jaga_agent.core.model import UplinkName
 from jaga_agent.core.routes import RoutedUplink, RoutingConfig
-from jaga_agent.errors import AdapterError, ChainError, PermissionMissingError
+from jaga_agent.errors import (
+    AdapterError,
+    ChainError,
+    KeptError,
+    PermissionMissingError,
+)
 from jaga_agent.reconcile import Reconciler
 from jaga_agent.runtime.agent import Agent
 from jaga_agent.runtime.doors import Doors
+from jaga_agent.runtime.proving import TRIAL_S, Proving
 from jaga_agent.runtime.timekeeper import Timekeeper, floor_s
+from jaga_agent.runtime.warnings import Warnings
 from jaga_agent.sd_notify import NotifyError, ServiceNotifier
 from jaga_agent.wire.topics import TO_SITE, Topic
 
@@ -51,6 +63,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jaga_agent.config import Config
+    from jaga_agent.effective import InForce
     from jaga_agent.ports import Clock, EchoListener, Prober, Signer, TrueClock
     from jaga_agent.runtime.doors import MakeEchoProber
     from jaga_agent.wire.echo import SiteState
@@ -64,9 +77,13 @@ CAP_NET_ADMIN: Final = 12
 """Bit number, capability.h."""
 
 
-def run(path: Path, *, verbose: bool) -> int:
-    """Guard the site until SIGTERM or SIGINT; raises JagaError."""
-    config, config_hash = config_module.load(path)
+def run(path: Path, *, verbose: bool, trial_s: float = TRIAL_S) -> int:
+    """Guard the site until SIGTERM or SIGINT; raises JagaError.
+
+    `trial_s` is how long a configuration may take to reach the collector; another one
+    than the default is for tests.
+    """
+    in_force = effective.begin(path)
     _require_net_admin()
     logging.basicConfig(
         stream=sys.stderr,
@@ -76,17 +93,59 @@ def run(path: Path, *, verbose: bool) -> int:
     if verbose:
         logging.getLogger("jaga_agent").setLevel(logging.DEBUG)
     try:
-        asyncio.run(_run(config, config_hash))
+        again = asyncio.run(_run(in_force, trial_s))
     except NotifyError as error:
         raise AdapterError(str(error)) from error
+    except Exception as error:
+        if not _given_up(in_force, error):
+            raise
+        again = True
+    if again:
+        _start_anew()
     return 0
 
 
-async def _run(config: Config, config_hash: str) -> None:
+def _given_up(in_force: InForce, error: Exception) -> bool:
+    """Return whether the fault is a trial's, and the next start is without it."""
+    if in_force.source is not Source.TRIAL:
+        return False
+    try:
+        kept_now = in_force.file.load()
+        if kept_now is None or kept_now.trial is None:
+            return False  # It had proved itself: this is a fault like any other.
+        _log.error("the configuration on trial is given up: %s", error)
+        in_force.file.save(applied.rolled_back(kept_now, str(error)))
+    except KeptError as failure:
+        # It is on the card as begun, which ends it too.
+        _log.error("%s", failure)
+    return True
+
+
+def _start_anew() -> None:
+    """Become a fresh agent: same process id, same rights, same command line."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell is wanted: it is ourselves
+
+
+async def _run(in_force: InForce, trial_s: float) -> bool:
+    """Guard until asked to stop; return whether to start anew."""
+    config, config_hash = in_force.config, in_force.hash
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop, anew = asyncio.Event(), asyncio.Event()
+    ended = asyncio.Event()
+    """Either of the two."""
+
+    def end() -> None:
+        stop.set()
+        ended.set()
+
+    def start_anew() -> None:
+        anew.set()
+        ended.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     async with AsyncExitStack() as stack:
         notifier = ServiceNotifier()
         stack.callback(notifier.close)
@@ -158,6 +217,16 @@ async def _run(config: Config, config_hash: str) -> None:
                 ),
                 chain=_chain(stack, directory, boot=spool.boot.hex()),
                 evidence=EvidenceFiles(directory),
+                verify=signing.verify,
+                orders=kept.orders(directory),
+                modems=UsbModems(),
+                proving=Proving(
+                    in_force,
+                    check=lambda text: _checked(text, clock),
+                    again=start_anew,
+                    trial_s=trial_s,
+                ),
+                warnings=stack.enter_context(Warnings()),
                 ready=notifier.ready,
                 alive=notifier.watchdog,
                 alive_every_s=notifier.watchdog_s,
@@ -171,11 +240,24 @@ async def _run(config: Config, config_hash: str) -> None:
         # for 70 ms on a PC, some 0.3 s on a Pi, longer than a verdict's timeout.
         gc.collect()
         gc.freeze()
-        await agent.run(stop)
-        try:
-            notifier.stopping()
-        except NotifyError as error:
-            _log.warning("%s", error)
+        await agent.run(ended)
+        if stop.is_set():
+            try:
+                notifier.stopping()
+            except NotifyError as error:
+                _log.warning("%s", error)
+    # A stop that was asked for while it ended counts more.
+    return anew.is_set() and not stop.is_set()
+
+
+def _checked(text: str, clock: TrueClock) -> Config:
+    """Return a configuration whose every file is there and can be used; JagaError."""
+    config, _ = config_module.parse(text, name="the configuration")
+    broker_settings(config, clock)
+    config_module.missing_file(config)
+    if config.echo is not None:
+        config_module.echo_key(Path(config.echo.key_file))
+    return config
 
 
 def _chain(stack: AsyncExitStack, directory: Path, *, boot: str) -> Chain | None:

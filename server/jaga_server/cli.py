@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from jaga_agent.wire.echo import site_key
-from jaga_server import __version__, config, logfmt, tail, verify
+from jaga_server import __version__, command, config, logfmt, tail, verify
 from jaga_server.core import district
 from jaga_server.errors import CollectorError, ConfigError
 from jaga_server.runtime import Collector
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status (2: the command line is wrong)."""
     arguments = _parser().parse_args(argv)
     try:
+        if arguments.command == "command":
+            return command.run(arguments, lambda line: print(line, flush=True))
         settings = config.load(arguments.config)
         return _obey(arguments, settings)
     except CollectorError as error:
@@ -63,8 +65,14 @@ def _obey(arguments: argparse.Namespace, settings: config.Config) -> int:
         case "tail":
             logfmt.start(verbose=False)
             signal.signal(signal.SIGTERM, signal.default_int_handler)
+            if (arguments.cert is None) != (arguments.key is None):
+                message = "--cert and --key go together"
+                raise ConfigError(message)
             status = tail.run(
-                settings, arguments.site, lambda line: print(line, flush=True)
+                settings,
+                arguments.site,
+                lambda line: print(line, flush=True),
+                own=arguments.cert and (arguments.cert, arguments.key),
             )
         case "verify":
             text, status = verify.answer(arguments, settings)
@@ -105,12 +113,24 @@ def _parser() -> argparse.ArgumentParser:
         "tail", parents=[shared], help="print the sites' messages as JSON lines"
     )
     tailing.add_argument("--site", help="only of this site")
+    for name in ("--cert", "--key"):
+        tailing.add_argument(
+            name,
+            type=Path,
+            metavar="FILE",
+            help="of tail's own certificate, where the collector has one",
+        )
     key = commands.add_parser(
         "echo-key",
         parents=[shared],
         help="print a site's udp-echo key, for /etc/jaga/echo.key on its card",
     )
     key.add_argument("site", metavar="SITE", help="e.g. tps-6408052001-901")
+    command.configure(
+        commands.add_parser(
+            "command", help="order something of sites, signed by an operator's key"
+        )
+    )
     commands.add_parser(
         "sites", parents=[shared], help="print every site as the database knows it"
     )

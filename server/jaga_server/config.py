@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -30,6 +30,8 @@ RECEIVE_MAXIMUM: Final = 1000
 """Messages the broker may send ahead of our acknowledgements."""
 SESSION_EXPIRY_S: Final = 604_800
 """A week: the broker keeps what comes while no collector runs."""
+HISTORY_WINDOW: Final = 20
+"""Histories that the broker may send ahead of our acknowledgements: at most a megabyte."""
 
 _USUAL = Thresholds()
 
@@ -71,6 +73,9 @@ class MqttTable(Struct, frozen=True, forbid_unknown_fields=True):
     """The authority that signed the broker."""
     cert: Text | None = None
     key: Text | None = None
+    history_cert: Text | None = None
+    """Of the second session; where a broker has one session for each certificate."""
+    history_key: Text | None = None
     client_id: Word = CLIENT_ID
     share: Word | None = None
     """A shared subscription's name, for several collectors."""
@@ -134,6 +139,8 @@ class Mqtt:
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    history_cert: Path | None = None
+    history_key: Path | None = None
     client_id: str = CLIENT_ID
     share: str | None = None
     receive_maximum: int = RECEIVE_MAXIMUM
@@ -143,6 +150,23 @@ class Mqtt:
     def address(self) -> str:
         """Return where the broker is, for people."""
         return f"unix:{self.socket}" if self.socket else f"{self.host}:{self.port}"
+
+    @property
+    def history(self) -> Mqtt | None:
+        """Return how the second session is reached, which histories come by.
+
+        None: everything comes by one. A broker set up by jaga-deploy has one session for
+        each certificate, so that two with the same would throw each other out.
+        """
+        if self.cert is not None and self.history_cert is None:
+            return None
+        return replace(
+            self,
+            client_id=f"{self.client_id}-history",
+            receive_maximum=HISTORY_WINDOW,
+            cert=self.history_cert,
+            key=self.history_key,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +226,8 @@ def load(path: Path) -> Config:
             ca=beside(mqtt.ca),
             cert=beside(mqtt.cert),
             key=beside(mqtt.key),
+            history_cert=beside(mqtt.history_cert),
+            history_key=beside(mqtt.history_key),
             client_id=mqtt.client_id,
             share=mqtt.share,
             receive_maximum=mqtt.receive_maximum,
@@ -267,13 +293,19 @@ def _mqtt(mqtt: MqttTable) -> Iterator[Fault]:
     if mqtt.socket and mqtt.port:
         yield ("mqtt", "port"), "has no meaning with mqtt.socket; remove it"
     if mqtt.host and not mqtt.tls:
-        for name in ("ca", "cert", "key"):
+        for name in ("ca", "cert", "key", "history_cert", "history_key"):
             if getattr(mqtt, name) is not None:
                 problem = "has no meaning with tls = false; remove one of them"
                 yield ("mqtt", name), problem
-    if (mqtt.cert is None) != (mqtt.key is None):
-        lacking = "key" if mqtt.key is None else "cert"
-        yield ("mqtt", lacking), "missing; `cert` and `key` go together"
+    for cert, key in (("cert", "key"), ("history_cert", "history_key")):
+        if (getattr(mqtt, cert) is None) != (getattr(mqtt, key) is None):
+            lacking = key if getattr(mqtt, key) is None else cert
+            yield ("mqtt", lacking), f"missing; `{cert}` and `{key}` go together"
+    if mqtt.history_cert is not None and mqtt.history_cert == mqtt.cert:
+        problem = (
+            "must be another one than mqtt.cert: jaga-deploy collector issue history"
+        )
+        yield ("mqtt", "history_cert"), problem
     if mqtt.password is not None and mqtt.username is None:
         yield ("mqtt", "password"), "needs mqtt.username; write both or none"
 
@@ -291,6 +323,8 @@ def _not_there(file: File, base: Path) -> Iterator[Fault]:
         ("mqtt", "ca"): file.mqtt.ca,
         ("mqtt", "cert"): file.mqtt.cert,
         ("mqtt", "key"): file.mqtt.key,
+        ("mqtt", "history_cert"): file.mqtt.history_cert,
+        ("mqtt", "history_key"): file.mqtt.history_key,
     }
     for where, name in named.items():
         if name is not None and not (base / name).is_file():

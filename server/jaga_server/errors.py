@@ -7,6 +7,7 @@
   x BrokerError          the broker refused this collector for good
   x WebError             the page's port cannot be had
   x EchoError            the reflector's port cannot be had
+  x OrderError           a command cannot be given
   x ExportError          the folder for an export cannot be written
 """
 
@@ -37,6 +38,10 @@ class WebError(CollectorError):
 
 class EchoError(CollectorError):
     """The reflector's address cannot be had."""
+
+
+class OrderError(CollectorError):
+    """A command cannot be given: a key, a file, or the API is at fault."""
 
 
 class ExportError(CollectorError):

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import secrets
 import signal
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jaga_agent.sd_notify import NotifyError, ServiceNotifier
@@ -47,8 +46,6 @@ SUPERVISE_S = 1.0
 DRAIN_S = 15.0
 """For what is in hand when told to stop; the broker keeps what is not committed."""
 CLOSE_S = 5.0
-HISTORY_WINDOW = 20
-"""Histories that the broker may send ahead of our acknowledgements: at most a megabyte."""
 
 
 class Collector:
@@ -91,24 +88,27 @@ class Collector:
             self._writer.inbox,
             self._counters,
             lambda connected: self._writer.hear(connected=connected),
-            leaves=tuple(leaf for leaf in topics.CONSUMED if leaf != "history"),
-        )
-        # A session of its own: the broker sends in order, so in one session what is live
-        # would wait for all histories before it.
-        self._counters.beside = Counters()
-        self._history = Consumer(
-            replace(
-                config.mqtt,
-                client_id=f"{config.mqtt.client_id}-history",
-                receive_maximum=HISTORY_WINDOW,
+            leaves=tuple(
+                leaf
+                for leaf in topics.CONSUMED
+                if leaf != "history" or config.mqtt.history is None
             ),
-            config.region,
-            self._writer.inbox,
-            self._counters.beside,
-            lambda _connected: None,
-            leaves=("history",),
-            lane=1,
         )
+        self._consumers = [self._consumer]
+        if config.mqtt.history is not None:
+            # A session of its own: the broker sends in order, so in one session what is
+            # live would wait for all histories before it.
+            self._counters.beside = Counters()
+            history = Consumer(
+                config.mqtt.history,
+                config.region,
+                self._writer.inbox,
+                self._counters.beside,
+                lambda _connected: None,
+                leaves=("history",),
+                lane=1,
+            )
+            self._consumers.append(history)
         self._server = server.Server(
             app.build(
                 app.Api(
@@ -146,7 +146,7 @@ class Collector:
         self._writer.see(site, received.last_resort(state, place, arrival_ms))
 
     def _acknowledge(self, tokens: Sequence[Token]) -> None:
-        for lane, consumer in enumerate((self._consumer, self._history)):
+        for lane, consumer in enumerate(self._consumers):
             of_lane = [token for token in tokens if token.lane == lane]
             if of_lane:
                 consumer.acknowledge(of_lane)
@@ -163,7 +163,7 @@ class Collector:
         """Return what is wrong with this process, or None."""
         if not self._writer.alive:
             return "the writer has ended; see the log"
-        if not (self._consumer.alive and self._history.alive):
+        if not all(consumer.alive for consumer in self._consumers):
             return "the broker's thread has ended; see the log"
         return None
 
@@ -180,8 +180,8 @@ class Collector:
         # The first page asked for must show what was known, not an empty district.
         self._board.post(self._writer.known())
         self._writer.start()
-        self._consumer.start()
-        self._history.start()
+        for consumer in self._consumers:
+            consumer.start()
         if self._echo is not None:
             self._echo.start(self._loop)
         board = asyncio.create_task(self._board.run())
@@ -239,13 +239,13 @@ class Collector:
 
     async def _stop(self, serving: asyncio.Task[None]) -> bool:
         """Take no more, commit and acknowledge what is in hand, close; True if all was."""
-        self._consumer.pause()
-        self._history.pause()
+        for consumer in self._consumers:
+            consumer.pause()
         if self._echo is not None:
             self._echo.close()
         complete = await asyncio.to_thread(self._writer.stop, DRAIN_S)
-        await asyncio.to_thread(self._consumer.close, CLOSE_S)
-        await asyncio.to_thread(self._history.close, CLOSE_S)
+        for consumer in self._consumers:
+            await asyncio.to_thread(consumer.close, CLOSE_S)
         self._board.close()
         self._server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)

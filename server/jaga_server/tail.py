@@ -16,6 +16,7 @@ from jaga_agent.wire import topics
 from jaga_agent.wire.evidence import LEAF_OF, History
 from jaga_agent.wire.orders import Command
 from jaga_server.adapters.mqtt import Consumer
+from jaga_server.errors import ConfigError
 from jaga_server.ingest.counters import Counters
 from jaga_server.ingest.received import (
     Received,
@@ -28,6 +29,7 @@ from jaga_server.ingest.received import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from jaga_server.config import Config
     from jaga_server.ingest.received import Message
@@ -80,11 +82,29 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def run(config: Config, site: str | None, write: Callable[[str], None]) -> int:
-    """Print until interrupted. Returns the exit status."""
+def run(
+    config: Config,
+    site: str | None,
+    write: Callable[[str], None],
+    *,
+    own: tuple[Path, Path] | None = None,
+) -> int:
+    """Print until interrupted. Returns the exit status; raises ConfigError.
+
+    `own` is a certificate and its key: with the collector's it would throw the collector
+    out of a broker that has one session for each certificate.
+    """
+    if config.mqtt.cert is not None and own is None:
+        message = (
+            "tail needs a certificate of its own, or the collector loses its connection:"
+            " jaga-deploy collector issue tail; then --cert FILE --key FILE"
+        )
+        raise ConfigError(message)
     inbox: Queue[Received] = Queue(CAPACITY)
     settings = replace(
         config.mqtt,
+        cert=own[0] if own else None,
+        key=own[1] if own else None,
         client_id=f"jaga-tail-{secrets.token_hex(4)}",
         share=None,
         session_expiry_s=0,

@@ -15,7 +15,7 @@ from jaga_agent.core.actions import (
 )
 from jaga_agent.core.governor import Level
 from jaga_agent.core.model import Health, Instant, TargetName, UplinkName
-from jaga_agent.core.reason import because
+from jaga_agent.core.reason import Reason, because
 from jaga_agent.core.state import State
 from jaga_agent.core.tally import Measured, Tally
 from jaga_agent.ports import Counters, HostReading
@@ -116,7 +116,7 @@ def test_a_decision_carries_its_evidence():
         B,
         A,
         "failover",
-        "telkomsel: silent " + "x" * 600,
+        Reason("text", (("text", "silent " + "x" * 600),)),
         0.5204,
         (
             Candidate(A, Health.DOWN, None, "silent"),

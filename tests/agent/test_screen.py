@@ -67,6 +67,9 @@ def answer(**changes):
         "clock_offset": None,
         "one_way": {},
         "troubles": [],
+        "configuration": {"source": "file", "hash": "0" * 16},
+        "held_for_s": None,
+        "chosen": None,
         **changes,
     }
 

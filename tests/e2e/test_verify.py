@@ -40,14 +40,10 @@ class Life:
         folder = lab.directory / "collector"
         folder.mkdir()
         self.collector = CollectorProcess(folder, field.port)
-        files = field.collector()
+        self.collector.certify(field.collector(), field.collector("history"))
         text = self.collector.config.read_text()
-        text = text.replace('host = "127.0.0.1"', f'host = "{BROKER}"', 1)
         self.collector.config.write_text(
-            text.replace(
-                "tls = false",
-                f'ca = "{files.ca}"\ncert = "{files.cert}"\nkey = "{files.key}"',
-            )
+            text.replace('host = "127.0.0.1"', f'host = "{BROKER}"', 1)
         )
         log = self.collector.log.open("ab")
         with log:

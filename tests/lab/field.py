@@ -79,6 +79,7 @@ class Field:
             self.deploy("ca", "init", str(self.ca), here=False)
             self.deploy("broker", "issue", address, "localhost")
             self.deploy("collector", "issue")
+            self.deploy("collector", "issue", "history")
         for name in sites:
             self.deploy("site", "issue", name)
         for name in operators:
@@ -99,12 +100,14 @@ class Field:
         """Return an operator's files; `command.key` and `NAME.pub.pem` are beside."""
         return self._files("operator", name)
 
-    def collector(self) -> Files:
-        """Return the collector's files."""
-        return self._files("collector", "collector")
+    def collector(self, name: str | None = None) -> Files:
+        """Return the collector's files, or those of another connection beside it."""
+        if name is None:
+            return self._files("collector", "collector")
+        return self._files("collector", name, f"collector-{name}")
 
-    def _files(self, kind: str, name: str) -> Files:
-        folder = self.ca / f"{kind}s" / name
+    def _files(self, kind: str, name: str, folder_name: str = "") -> Files:
+        folder = self.ca / f"{kind}s" / (folder_name or name)
         if not (folder / f"{kind}.crt").exists():
             self.deploy(kind, "issue", name)
         return Files(folder / "ca.crt", folder / f"{kind}.crt", folder / f"{kind}.key")

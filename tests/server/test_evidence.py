@@ -59,7 +59,7 @@ class Room:
             apart=apart,
         )  # fmt: skip
         self.states |= outcome.states
-        self.marks.touch(outcome.touched)
+        self.marks.touch(outcome.touched, self.states)
         return outcome
 
     def send(self, site, *records, lost=(), **more):
@@ -302,13 +302,23 @@ def test_when_a_site_is_told(room, site):
     tell()
     assert room.mark(after_s=30) is None
     assert room.mark(after_s=30)
-    # A gap opens: soon. It closes: soon.
+    # A gap opens: with the next tick, for most close by themselves.
     skipped = site.heartbeat()
     tell()
-    assert room.mark(after_s=5).boots[0].gaps == ((skipped.seq, skipped.seq),)
-    room.write((site.topic("heartbeat"), skipped))
-    assert room.mark(after_s=4) is None
+    assert room.mark(after_s=59) is None
+    assert room.mark(after_s=1).boots[0].gaps == ((skipped.seq, skipped.seq),)
+    # A history of what never goes live is a tick; one that fills gaps is waited for.
+    room.send(site, site.histogram())
+    assert room.mark(after_s=5) is None
+    room.send(site, skipped)
     assert room.mark(after_s=1).boots[0].gaps == ()
+    # It connects anew, and beats: it is told that it is heard.
+    room.write((site.topic("status"), site.status()), arrival_ms=T0 + 1)
+    assert room.mark(after_s=5) is None
+    room.write((site.topic("heartbeat"), site.heartbeat()), arrival_ms=T0 + 2)
+    assert room.mark(after_s=0)
+    room.write((site.topic("heartbeat"), site.heartbeat()), arrival_ms=T0 + 3)
+    assert room.mark(after_s=59) is None
     # A history of what is stored already: the site did not know, so it is told.
     room.send(site, skipped)
     assert room.mark(after_s=5)

@@ -7,16 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaga_server.core.marking import AGAIN_A_SECOND, APART_MS, TICKING_MS, Marking
+from jaga_server.core.model import Mode
 
 SITE = "tps-6408012001-001"
 
 
-def play(marking, touches, until_s, step_ms=1000):
+def play(marking, touches, until_s, step_ms=1000, mode=Mode.POLLING_DAY):
     """Return the seconds in which the site is told; `touches` are (second, pressing)."""
     told, at = [], dict(touches)
     for now_ms in range(0, until_s * 1000 + 1, step_ms):
         if now_ms // 1000 in at and now_ms % 1000 == 0:
-            marking.touch(SITE, pressing=at[now_ms // 1000])
+            marking.touch(SITE, mode, pressing=at[now_ms // 1000])
         due = marking.due(now_ms)
         marking.said(due, now_ms)
         told += [now_ms // 1000] * (SITE in due)
@@ -28,8 +29,14 @@ CASES = {
     "nothing came": ([], []),
     "one heartbeat": ([(3, False)], [3]),
     "it ticks along": (TICKS, [0, 60, 120, 180]),
-    "a gap amid the ticking": ([*TICKS, (75, True)], [0, 60, 75, 135, 195]),
-    "a gap just after it was told": ([*TICKS, (62, True)], [0, 60, 65, 125, 185]),
+    "something pressing amid the ticking": (
+        [*TICKS, (75, True)],
+        [0, 60, 75, 135, 195],
+    ),
+    "something pressing just after it was told": (
+        [*TICKS, (62, True)],
+        [0, 60, 65, 125, 185],
+    ),
     "history for twenty seconds": (
         [(second, True) for second in range(30, 51)],
         [30, 35, 40, 45, 50],
@@ -42,6 +49,21 @@ CASES = {
 @pytest.mark.parametrize(("touches", "want"), CASES.values(), ids=CASES)
 def test_when(touches, want):
     assert play(Marking(), touches, 199) == want
+
+
+def test_a_site_that_beats_seldom_is_told_seldom():
+    ticks = [(second, False) for second in range(0, 8000, 300)]
+    assert play(Marking(), ticks, 8000, mode=Mode.DORMANT) == [0, 3600, 7200]
+    assert play(Marking(), ticks[:5], 1900, mode=Mode.READY) == [0, 600, 1200]
+
+
+def test_a_site_that_wakes_is_told_by_its_new_stage():
+    marking = Marking()
+    marking.touch(SITE, Mode.DORMANT, pressing=False)
+    marking.said(marking.due(0), 0)
+    marking.touch(SITE, Mode.POLLING_DAY, pressing=False)
+    assert not marking.due(59_000)
+    assert marking.due(60_000) == [SITE]
 
 
 def test_a_new_connection_tells_all_again_at_a_limited_rate():
@@ -60,7 +82,7 @@ def test_a_new_connection_tells_all_again_at_a_limited_rate():
 def test_who_waits_comes_before_those_told_again():
     marking = Marking()
     marking.begin_again([f"site-{n}" for n in range(300)])
-    marking.touch("site-299", pressing=True)
+    marking.touch("site-299", Mode.READY, pressing=True)
     due = marking.due(0)
     assert due[0] == "site-299"
     assert len(due) == AGAIN_A_SECOND + 1
@@ -68,7 +90,7 @@ def test_who_waits_comes_before_those_told_again():
 
 def test_not_said_is_due_again():
     marking = Marking()
-    marking.touch(SITE, pressing=True)
+    marking.touch(SITE, Mode.READY, pressing=True)
     marking.begin_again([SITE, "other"])
     assert marking.due(0) == marking.due(10) == [SITE, "other"]
 
@@ -83,5 +105,8 @@ def test_never_too_often_never_too_late(touches, step_ms):
     for second, pressing in dict(touches).items():
         later = [at for at in told if at >= second]
         assert later
-        assert later[0] - second <= (APART_MS if pressing else TICKING_MS) // 1000
+        assert (
+            later[0] - second
+            <= (APART_MS if pressing else TICKING_MS[Mode.POLLING_DAY]) // 1000
+        )
     assert len(told) <= len(dict(touches))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jaga_agent.core.governor import Level
 from jaga_agent.core.model import Health, TargetName, UplinkName
-from jaga_agent.core.reason import Reason
+from jaga_agent.core.reason import ORDERED, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class SelectUplink:
     rule: str
     """Which rule fired: first | failover | switchover | failback."""
     reason: Reason
-    """Of failover and switchover: what is wrong with `previous`."""
+    """Of failover and switchover: what is wrong with `previous`; or who ordered it."""
     detected_s: float | None
     """From the last sign of life on the old uplink to this decision."""
     candidates: tuple[Candidate, ...]
@@ -54,6 +54,8 @@ class SelectUplink:
     @property
     def why(self) -> str:
         """The reason as a sentence that names the uplink it is about."""
+        if self.reason.code == ORDERED:
+            return f"{self.uplink}: {self.reason}"
         about = self.previous if self.rule in {"failover", "switchover"} else None
         return f"{about or self.uplink}: {self.reason}"
 

@@ -6,6 +6,9 @@ Rules, in order; the first that fires wins:
 3. The active one has been degraded a while and a steady, clean one exists
    (`switchover`). Loss needs no while, but a standby that has just answered in a row.
 4. A more preferred one has been up for its hold-down (`failback`), unless forbidden.
+An operator's order comes before them (`switchover`): rule 4 takes nothing back from what
+he chose, rule 3 only for what was not wrong with it then. While he holds the site,
+neither fires.
 Damping delays failback only; the last working uplink is never suppressed.
 """
 
@@ -16,14 +19,18 @@ from typing import TYPE_CHECKING
 from jaga_agent.core import race
 from jaga_agent.core.estimate import hold_down_s
 from jaga_agent.core.model import Failback, Health, Instant
-from jaga_agent.core.reason import Reason, because
-from jaga_agent.core.state import USABLE, State, UplinkState
+from jaga_agent.core.reason import ORDERED, Reason, because
+from jaga_agent.core.state import USABLE, Chosen, State, UplinkState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jaga_agent.core.model import Policy
+    from jaga_agent.core.events import HoldOrdered, SwitchOrdered
+    from jaga_agent.core.model import Policy, UplinkName
     from jaga_agent.core.turn import Turn
+
+
+NEVER = Instant(float("inf"))
 
 
 def choose(turn: Turn) -> None:
@@ -45,16 +52,47 @@ def choose(turn: Turn) -> None:
             _move(turn, best, "failover", active.reason)
     elif active.health is Health.DEGRADED:
         cleaner = _cleaner(turn.policy, turn.per, active, turn.now)
-        if cleaner is not None and turn.now >= _debounced_at(turn.policy, active):
+        leave_at = _leave_at(turn.policy, active, turn.hold_until, turn.chosen)
+        if cleaner is not None and turn.now >= leave_at:
             _move(turn, cleaner, "switchover", active.reason)
     if turn.active == turn.name(index) and active.health in USABLE:
         for preferred in range(index):
-            at = matured_at(turn.policy, turn.per[preferred])
+            at = back_at(turn.policy, turn.per[preferred], turn.hold_until, turn.chosen)
             if at is not None and at <= turn.now:
                 held_s = turn.now - (turn.per[preferred].since or turn.now)
                 reason = because("holddown.over", held_s=held_s)
                 _move(turn, preferred, "failback", reason)
                 return
+
+
+def obey(turn: Turn, order: SwitchOrdered) -> None:
+    """Move the site where an operator wants it, if that can carry."""
+    index = turn.index(order.uplink)
+    if _unfit(order.uplink, turn.per[index]) is not None:
+        return
+    if turn.active == order.uplink:
+        turn.chosen = Chosen(order.uplink, turn.now)
+        return
+    _move(turn, index, "switchover", because(ORDERED, operator=order.operator))
+
+
+def unfit(state: State, uplink: UplinkName) -> Reason | None:
+    """Return why an operator's switch to this uplink is refused; None: it is not."""
+    return _unfit(uplink, state.of(uplink))
+
+
+def _unfit(uplink: UplinkName, per: UplinkState) -> Reason | None:
+    if per.linked and per.health in USABLE:
+        return None
+    return because("order.unfit", uplink=uplink, why=per.reason)
+
+
+def hold(turn: Turn, order: HoldOrdered) -> None:
+    """Keep the site where it works for a while; 0 s takes back every order."""
+    if order.for_s > 0:
+        turn.hold_until = Instant(turn.now + order.for_s)
+    else:
+        turn.hold_until = turn.chosen = None
 
 
 def deadlines(state: State) -> list[Instant]:
@@ -69,20 +107,41 @@ def deadlines(state: State) -> list[Instant]:
     active = state.per[index]
     if active.health is Health.DOWN:
         return [_failover_at(state.policy, state.per, index, best)]
-    due = []
-    if active.health is Health.DEGRADED:
-        for per in state.per:
-            if per.health is Health.UP and per.since is not None:
-                steady_at = per.since + state.policy.steady_s
-                at = Instant(max(steady_at, _debounced_at(state.policy, active)))
-                # What waits for answers is told by them, not by time.
-                if _cleaner(state.policy, state.per, active, at) is not None:
-                    due.append(at)
+    due = _switchovers(state, active)
     for per in state.per[:index]:
-        matured = matured_at(state.policy, per)
-        if matured is not None:
-            due.append(matured)
+        back = back_at(state.policy, per, state.hold_until, state.chosen)
+        if back is not None:
+            due.append(back)
     return due
+
+
+def _switchovers(state: State, active: UplinkState) -> list[Instant]:
+    """Return when the active uplink, if it is bad, may be left for another one."""
+    leave_at = _leave_at(state.policy, active, state.hold_until, state.chosen)
+    if active.health is not Health.DEGRADED or leave_at == NEVER:
+        return []
+    due = []
+    for per in state.per:
+        if per.health is Health.UP and per.since is not None:
+            at = Instant(max(per.since + state.policy.steady_s, leave_at))
+            # What waits for answers is told by them, not by time.
+            if _cleaner(state.policy, state.per, active, at) is not None:
+                due.append(at)
+    return due
+
+
+def back_at(
+    policy: Policy,
+    per: UplinkState,
+    hold_until: Instant | None,
+    chosen: Chosen | None,
+) -> Instant | None:
+    """Return when an uplink takes the traffic back from a less preferred one.
+
+    None while it may not at all.
+    """
+    matured = None if chosen is not None else matured_at(policy, per)
+    return None if matured is None else Instant(max(matured, hold_until or 0.0))
 
 
 def matured_at(policy: Policy, per: UplinkState) -> Instant | None:
@@ -149,6 +208,18 @@ def _verified(
         and active.since is not None
         and uplink.answered_at >= active.since
     )
+
+
+def _leave_at(
+    policy: Policy,
+    active: UplinkState,
+    hold_until: Instant | None,
+    chosen: Chosen | None,
+) -> Instant:
+    """Return from when on a bad uplink may be left for a cleaner one."""
+    if chosen is not None and (active.since or 0.0) <= chosen.at:
+        return NEVER  # It was as bad when the operator chose it.
+    return Instant(max(_debounced_at(policy, active), hold_until or 0.0))
 
 
 def _debounced_at(policy: Policy, active: UplinkState) -> Instant:

@@ -16,6 +16,7 @@ target that fails on every uplink is the target's own fault and moves nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from jaga_agent.core import checks, choice, governor, pace, race
@@ -24,10 +25,14 @@ from jaga_agent.core.events import (
     CheckDone,
     Event,
     FlowsSeen,
+    HoldOrdered,
     LinkSeen,
+    PaceOrdered,
     ProbeAnswered,
     ProbeNotSent,
     ProbeRefused,
+    RaceOrdered,
+    SwitchOrdered,
     Tick,
     TrafficSeen,
     UsageSeen,
@@ -73,6 +78,8 @@ def step(  # noqa: C901 - one case for each kind of event, nothing else
             _flows(turn, event)
         case UsageSeen():
             _usage(turn, event)
+        case SwitchOrdered() | HoldOrdered() | RaceOrdered() | PaceOrdered():
+            _ordered(turn, event)
         case Tick():
             pass
         case _:
@@ -250,6 +257,25 @@ def _usage(turn: Turn, event: UsageSeen) -> None:
     if plan.level is not before:
         turn.change(index, thrift=plan.level)
         turn.tell(ReportThrift(event.uplink, plan.level, plan.reason))
+
+
+def _ordered(
+    turn: Turn, event: SwitchOrdered | HoldOrdered | RaceOrdered | PaceOrdered
+) -> None:
+    match event:
+        case SwitchOrdered():
+            choice.obey(turn, event)
+        case HoldOrdered():
+            choice.hold(turn, event)
+        case RaceOrdered():
+            for index in range(len(turn.per)):
+                race.start(turn, index, because("cause.ordered"))
+        case PaceOrdered():
+            turn.policy = replace(
+                turn.policy,
+                probe_interval_s=event.probe_interval_s,
+                allowance_bytes=event.allowance_bytes,
+            )
 
 
 def _pass_time(turn: Turn) -> None:

@@ -123,6 +123,38 @@ class UsageSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchOrdered:
+    """An operator wants this uplink to carry the site.
+
+    Nothing happens if it cannot: see `choice.unfit`.
+    """
+
+    uplink: UplinkName
+    operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOrdered:
+    """An operator wants the site to stay where it works; 0 s: as usual again."""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RaceOrdered:
+    """An operator wants every uplink raced now."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaceOrdered:
+    """The site's stage has changed: how much may be probed from here on."""
+
+    probe_interval_s: float
+    allowance_bytes: int
+    """Of pulses in a day, for each uplink, both ways."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed: send when `next_deadline` has come."""
 
@@ -136,5 +168,9 @@ Event = (
     | TrafficSeen
     | FlowsSeen
     | UsageSeen
+    | SwitchOrdered
+    | HoldOrdered
+    | RaceOrdered
+    | PaceOrdered
     | Tick
 )

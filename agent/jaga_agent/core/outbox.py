@@ -153,6 +153,11 @@ class Outbox(Generic[R]):
         self._ratio = 0.5
         """Packed over raw, of the last batches."""
 
+    def set_cadence(self, cadence_s: float, phase_s: float) -> None:
+        """Go by another cadence from now on."""
+        self._cadence_s, self._phase_s = cadence_s, phase_s
+        self._tick_at = Instant(0.0)
+
     @property
     def is_sending_history(self) -> bool:
         """Whether a backlog is on its way."""

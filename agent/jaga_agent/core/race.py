@@ -255,6 +255,25 @@ def settle(turn: Turn, index: int) -> None:
         next_at = Instant(min(until, turn.now + gap_s))
         _set_race(turn, index, volleys_sent=race.volleys_sent, next_volley_at=next_at)
         return
+    _silent(turn, index, since, witnesses=witnesses, others=others)
+
+
+def _silent(
+    turn: Turn, index: int, since: Instant, *, witnesses: list[int], others: list[int]
+) -> None:
+    """Give the verdict of a race that nothing has answered."""
+    per = turn.per[index]
+    race = per.race
+    if race is None:
+        return
+    if per.health is Health.DOWN:
+        # Raced by an operator's order, and as dead as before. A silence does not begin
+        # with the order.
+        ordered = per.silent_since == race.started_at
+        turn.change(
+            index, race=None, silent_since=None if ordered else per.silent_since
+        )
+        return
     heard_at = since if per.heard_at is None else min(per.heard_at, since)
     told: dict[str, object] = {
         "silent_ms": (turn.now - heard_at) * 1000,

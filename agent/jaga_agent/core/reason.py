@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+ORDERED: Final = "order.switch"
+"""Of a move that an operator ordered."""
 ENGLISH: Final = {
     "new": "not probed yet",
     "link.gone": "device gone",
@@ -29,6 +31,7 @@ ENGLISH: Final = {
     "cause.not_sent": "probe to {target} cannot be sent: {detail}",
     "cause.silent_too": "did not answer as a witness",
     "cause.verify": "verified after the move",
+    "cause.ordered": "raced by an operator's order",
     "loss.high": "loses probes: above {limit_percent} % by CUSUM",
     "slow": "slow: RTT {rtt_ms} ms",
     "busy": (
@@ -53,6 +56,30 @@ ENGLISH: Final = {
         "Probes took {spent_kb} kB in 24 hours, of {allowed_kb} kB allowed: {what}."
     ),
     "thrift.none": "Quota and probes' budget suffice: {what}.",
+    "order.switch": "ordered by operator {operator}",
+    "order.malformed": "not an order: {detail}",
+    "order.no_keys": "this site obeys nobody: {detail}",
+    "order.operator": "this site has no key of an operator {operator}",
+    "order.key": "the key of operator {operator} cannot be used: {detail}",
+    "order.forged": "not signed by operator {operator}",
+    "order.elsewhere": "meant for site {site} of region {region}",
+    "order.memory": "it cannot be told whether this was done before: {detail}",
+    "order.repeated": "not newer than what this operator ordered before",
+    "order.same": "came again: answered again, not done again",
+    "order.early": "issued {early_s} s in the future: one of the two clocks is wrong",
+    "order.stale": "came {late_s} s after it had expired",
+    "order.endless": "valid for {for_s} s; {most_s} s are the most",
+    "order.no_clock": (
+        "this site does not know the time, and the order names no moment of this boot"
+    ),
+    "order.unknown": "there is no action {action}",
+    "order.arguments": "{action}: {detail}",
+    "order.unfit": "{uplink} cannot carry the site: {why}",
+    "order.impossible": "{detail}",
+    "order.accepted": "{action}, ordered by operator {operator}",
+    "order.done": "{action}: {detail}",
+    "order.failed": "{action} failed: {detail}",
+    "order.many": "{count} more commands refused, too many to tell of each",
     "clock.first": (
         "the time is known, by {source}, within {within_ms} ms; the Pi's own clock was "
         "off by {off_ms} ms"

@@ -148,6 +148,14 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """The uplink that an operator put the site on, and when."""
+
+    uplink: UplinkName
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The engine's whole memory."""
 
@@ -162,6 +170,10 @@ class State:
     usable_since: Instant | None = None
     """Since when at least one uplink is usable."""
     cut: Cut | None = None
+    hold_until: Instant | None = None
+    """An operator's order: until then nothing leaves an uplink that works."""
+    chosen: Chosen | None = None
+    """What an operator chose, as long as that carries."""
 
     @classmethod
     def initial(cls, policy: Policy, active: UplinkName | None = None) -> State:

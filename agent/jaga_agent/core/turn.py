@@ -18,9 +18,10 @@ from jaga_agent.core.actions import (
 )
 from jaga_agent.core.estimate import LossTest, RoundTrip
 from jaga_agent.core.model import Health, Instant, TargetName, UplinkName
-from jaga_agent.core.reason import Reason, because
+from jaga_agent.core.reason import ORDERED, Reason, because
 from jaga_agent.core.state import (
     USABLE,
+    Chosen,
     Cut,
     Path,
     Probe,
@@ -47,6 +48,8 @@ class Turn:
         self._next_probe_id = state.next_probe_id
         self._usable_since = state.usable_since
         self._cut = state.cut
+        self.hold_until = state.hold_until
+        self.chosen = state.chosen
         self._actions: list[Action] = []
 
     def done(self) -> tuple[State, tuple[Action, ...]]:
@@ -60,6 +63,8 @@ class Turn:
             self._next_probe_id,
             self.usable_since,
             self._cut,
+            self.hold_until,
+            self.chosen,
         )
         return state, tuple(self._actions)
 
@@ -156,6 +161,8 @@ class Turn:
         if previous is not None:
             self._cut = Cut(heard_at, self.per[index].traffic.rx_packets)
         self.active = self.name(index)
+        ordered = reason.code == ORDERED
+        self.chosen = Chosen(self.active, self.now) if ordered else None
         self._actions.append(
             SelectUplink(
                 self.active, previous, rule, reason, detected_s, self._candidates()

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaga_agent import quota, report
+from jaga_agent.core import governor
 from jaga_agent.core.actions import (
     ReportBusy,
     ReportCheck,
@@ -23,13 +24,17 @@ from jaga_agent.core.actions import (
     SendCheck,
     SendProbe,
 )
+from jaga_agent.core.events import PaceOrdered
+from jaga_agent.errors import KeptError
 from jaga_agent.runtime import snapshot
 from jaga_agent.runtime.checks import Checks
 from jaga_agent.runtime.decisions import Decisions, link
+from jaga_agent.runtime.deeds import Deeds
 from jaga_agent.runtime.delivery import Delivery
 from jaga_agent.runtime.digests import Digests
 from jaga_agent.runtime.driver import Driver
 from jaga_agent.runtime.heartbeats import Heartbeats
+from jaga_agent.runtime.orders import Orders
 from jaga_agent.runtime.presence import Presence
 from jaga_agent.runtime.probes import Probes
 from jaga_agent.runtime.recorder import Recorder
@@ -43,7 +48,7 @@ from jaga_agent.sd_notify import NotifyError
 if TYPE_CHECKING:
     from jaga_agent.config import Config
     from jaga_agent.core.actions import Action
-    from jaga_agent.core.model import UplinkName
+    from jaga_agent.core.model import Mode, UplinkName
     from jaga_agent.core.reason import Reason
     from jaga_agent.runtime.doors import Doors
     from jaga_agent.wire.echo import SiteState
@@ -144,6 +149,27 @@ class Agent:
         )
         self._presence.on_connected = self._heartbeats.beat
 
+        self._deeds = Deeds(
+            config,
+            doors=doors,
+            driver=driver,
+            present=self._is_present,
+            status=self.status,
+            set_mode=self._set_mode,
+        )
+        self._orders = Orders(
+            config,
+            doors=doors,
+            deeds=self._deeds,
+            decisions=self._decisions,
+            recorder=recorder,
+            troubles=troubles,
+            reply=self._presence.reply,
+        )
+        self._deeds.remember = self._orders.remember
+        self._presence.on_command = self._orders.received
+        self._presence.on_watermark = doors.proving.reached
+
     async def run(self, stop: asyncio.Event) -> None:
         """Guard the site until `stop`; raises the error of whatever part failed."""
         loop = asyncio.get_running_loop()
@@ -154,6 +180,10 @@ class Agent:
         self._usages.begin()
         # Before the first record: what is there now, earlier runs left.
         digesting = self._digests.work()
+        self._deeds.begin(self._orders.begin(), self._config_hash)
+        self._doors.proving.begin(self._doors.spool.boot, self._doors.spool.next_seq())
+        if (trouble := self._doors.proving.trouble) is not None:
+            self._troubles.tell("configuration", trouble)
         reason = self._start_reason(adopted)
         self._decisions.lifecycle("started", reason)
         self._recorder.record(lambda s: report.lifecycle(s, "started", reason))
@@ -166,6 +196,8 @@ class Agent:
             *self._sampling.work(),
             *self._heartbeats.work(),
             *self._usages.work(),
+            *self._orders.work(),
+            self._prove(),
             *digesting,
             self._stay_alive(),
             self._doors.timekeeper.work(),
@@ -185,16 +217,48 @@ class Agent:
             if isinstance(outcome, Exception):
                 raise outcome
 
+    async def _prove(self) -> None:
+        """Tell of what the last agent left undone, and of a configuration's trial."""
+        proving = self._doors.proving
+        last = proving.ended
+        known = proving.order if last is None else last.order
+        await self._orders.end_forsaken(but=known)
+        for end in (last, await proving.outcome() if last is None else None):
+            if end is None:
+                continue
+            await self._orders.end_of(end.order, ok=end.confirmed, detail=end.detail)
+            try:
+                await proving.told()
+            except KeptError as error:
+                self._troubles.tell("configuration", str(error))
+        await asyncio.Event().wait()
+
+    def _set_mode(self, mode: Mode) -> None:
+        """Be in another stage from here on: pace, heartbeats, keep-alive."""
+        self._config = config = self._config.with_mode(mode)
+        allowance_bytes = governor.ALLOWANCE_BYTES[mode]
+        self._driver.feed(PaceOrdered(config.probe_interval_s, allowance_bytes))
+        self._heartbeats.use(config)
+        self._presence.use(config)
+        self._delivery.use(config)
+
+    def _is_present(self, device: str) -> bool:
+        link = self._routes.links.get(device)
+        return link is not None and link.carrier and link.routed
+
     async def _end(self) -> None:
+        await self._orders.close()
         self._probes.close()
         self._checks.close()
         self._usages.close()
+        why = self._doors.proving.leaves or "asked to stop"
         self._heartbeats.close()
         # Before the goodbye, so that it still travels; the routes stay as they are.
-        self._recorder.record(lambda s: report.lifecycle(s, "stopped", "asked to stop"))
+        self._recorder.record(lambda s: report.lifecycle(s, "stopped", why))
         await self._digests.close()
-        await self._presence.close()
-        await self._decisions.close("asked to stop")
+        leaves = self._doors.proving.leaves is not None
+        await self._presence.close(comes_back=leaves)
+        await self._decisions.close(why)
         self._doors.timekeeper.close()
         if self._doors.journal is not None:
             self._doors.journal.close()
@@ -220,6 +284,7 @@ class Agent:
             clock_age_s=self._clock.age_s(),
             clock=self._doors.timekeeper.snapshot(),
             troubles=self._troubles.all(),
+            configuration=self._doors.proving.snapshot(),
             **self._probes.echoes.snapshot(),
         )
 
@@ -315,6 +380,7 @@ class Agent:
             self._presence.reconnect_now(f"moved to {action.uplink}")
         # Or `systemctl status` names the old uplink until the watchdog's next turn.
         self._tell_alive()
+        self._deeds.moved(action, switched_s)
         told = link(self._decisions.moved(action, switched_s))
         self._recorder.record(
             lambda s: report.decision(s, action, switched_s, told=told)

@@ -56,16 +56,20 @@ class Delivery:
         self._spool = spool
         self._clock = clock
         self._is_busy = is_busy
-        cadence_s = CADENCE_S[config.site.mode]
+        cadence_s, phase_s = _cadence(config)
         self._outbox: Outbox[SpooledRecord] = Outbox(
             rate_bytes_per_s=config.mqtt.history_kbit_s * 1000 / 8,
             cadence_s=cadence_s,
-            # A fixed phase for each site, or a district sends at the same moment.
-            phase_s=cadence_s * (sum(config.site.id.encode()) % 89) / 89,
+            phase_s=phase_s,
         )
         self._broker: Broker | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._spool_failed = False
+
+    def use(self, config: Config) -> None:
+        """Go by another stage from now on."""
+        self._outbox.set_cadence(*_cadence(config))
+        self.pump()
 
     def topic(self, leaf: str) -> str:
         """Return the full topic of a leaf."""
@@ -213,3 +217,10 @@ def _packed(batch: Batch[SpooledRecord, LostRange]) -> bytes:
     if not batch.records:
         return b""
     return pack([HistoryItem(CODE_OF[r.leaf], r.payload) for r in batch.records])
+
+
+def _cadence(config: Config) -> tuple[float, float]:
+    """Return how often what does not go live is sent, and a phase, in seconds."""
+    cadence_s = CADENCE_S[config.site.mode]
+    # A fixed phase for each site, or a district sends at the same moment.
+    return cadence_s, cadence_s * (sum(config.site.id.encode()) % 89) / 89

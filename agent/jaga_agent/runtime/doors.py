@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jaga_agent.adapters.chain import Chain
     from jaga_agent.adapters.evidence import EvidenceFiles
     from jaga_agent.adapters.journal import Journal
+    from jaga_agent.core.orders import Memory
     from jaga_agent.ports import (
         Broker,
         BrokerListener,
@@ -21,17 +22,22 @@ if TYPE_CHECKING:
         EchoListener,
         FlowCounters,
         Host,
+        Kept,
         Kernel,
         Ledger,
+        Modems,
         ProbeListener,
         Prober,
         Resolver,
         Signer,
         Spool,
+        Verify,
         Will,
     )
     from jaga_agent.reconcile import Reconciler
+    from jaga_agent.runtime.proving import Proving
     from jaga_agent.runtime.timekeeper import Timekeeper
+    from jaga_agent.runtime.warnings import Warnings
     from jaga_agent.wire.echo import SiteState
 
     MakeEchoProber = Callable[[EchoListener, Callable[[], SiteState | None]], Prober]
@@ -58,6 +64,11 @@ class Doors:
     chain: Chain | None
     """None: the card would not have it."""
     evidence: EvidenceFiles | None
+    verify: Verify
+    orders: Kept[Memory]
+    modems: Modems
+    proving: Proving
+    warnings: Warnings
     ready: Callable[[str], None]
     alive: Callable[[str], None]
     alive_every_s: float | None

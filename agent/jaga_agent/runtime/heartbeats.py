@@ -8,6 +8,7 @@ the two can be held against each other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from jaga_agent import report
@@ -53,6 +54,7 @@ class Heartbeats:
         self._sampling = sampling
         self._usages = usages
         self._reported: Mapping[str, Counters] = {}
+        self._changed = asyncio.Event()
         self._period: Period
 
     def begin(self) -> None:
@@ -78,19 +80,26 @@ class Heartbeats:
         if self._period.beats:
             self._histogram()
 
+    def use(self, config: Config) -> None:
+        """Beat at another stage's pace from now on."""
+        self._config = config
+        self._changed.set()
+
     def work(self) -> list[Coroutine[Any, Any, None]]:
         """Return what must run as long as the agent does."""
         return [self._beat()]
 
     async def _beat(self) -> None:
-        interval_s = HEARTBEAT_S[self._config.site.mode]
         # A fixed phase for each site: after a district's power cut they must spread.
-        phase_s = interval_s * (sum(self._config.site.id.encode()) % 97) / 97
-        await asyncio.sleep(min(1.0, phase_s))
+        phase_ratio = (sum(self._config.site.id.encode()) % 97) / 97
+        await asyncio.sleep(min(1.0, HEARTBEAT_S[self._config.site.mode] * phase_ratio))
         while True:
+            self._changed.clear()
+            interval_s = HEARTBEAT_S[self._config.site.mode]
             self._heartbeat()
-            now = self._clock.now()
-            await asyncio.sleep(interval_s - (now - phase_s) % interval_s)
+            since_s = (self._clock.now() - interval_s * phase_ratio) % interval_s
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), interval_s - since_s)
 
     def _heartbeat(self) -> None:
         self._usages.feed()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from jaga_agent import report
 from jaga_agent.ports import Will
 from jaga_agent.wire import messages as wire
+from jaga_agent.wire.base import MalformedMessage, decode
+from jaga_agent.wire.evidence import Watermark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +62,8 @@ class Presence:
         """Called with each connection, after the birth: to record the state now."""
         self.on_command: OnCommand | None = None
         """What is done with a command; None: it is told and dropped."""
+        self.on_watermark: Callable[[Watermark], None] | None = None
+        """Told each watermark, besides the recorder."""
         self._replies: dict[int, tuple[bytes, bytes]] = {}
         """Those not acknowledged yet, by token, oldest first."""
         self._said: set[int] = set()
@@ -74,15 +78,25 @@ class Presence:
         """Begin to dial."""
         self._broker.start()
 
+    def use(self, config: Config) -> None:
+        """Go by another stage: at once if the broker must know."""
+        changed = config.keepalive_s != self._config.keepalive_s
+        self._config = config
+        if changed and self.is_connected:
+            self.reconnect_now(f"the stage is {config.site.mode.value} now")
+
     def reconnect_now(self, reason: str) -> None:
         """Leave the old connection, which goes by an uplink that no longer carries."""
         self._broker.reconnect_now(reason)
 
-    async def close(self) -> None:
-        """Say that the site goes offline, and disconnect."""
+    async def close(self, *, comes_back: bool = False) -> None:
+        """Say that the site goes offline, and disconnect.
+
+        `comes_back`: at once, so that it is not called offline for a second.
+        """
         await self._broker.close(
             last_topic=self._delivery.topic("status"),
-            last_payload=wire.encode(self._status(online=False)),
+            last_payload=wire.encode(self._status(online=comes_back)),
         )
         self._delivery.disconnected()
 
@@ -159,6 +173,17 @@ class Presence:
                 self.on_command(message.payload, message.correlation)
         elif message.topic == self._delivery.topic("watermark"):
             self._delivery.watermark(message.payload)
+            self._tell_watermark(message.payload)
+
+    def _tell_watermark(self, payload: bytes) -> None:
+        if self.on_watermark is None:
+            return
+        try:
+            mark = decode(payload, Watermark)
+        except MalformedMessage as error:
+            _log.warning("a watermark that cannot be read proves nothing: %s", error)
+        else:
+            self.on_watermark(mark)
 
     def rejected(self, token: int, reason: str) -> None:
         if token >= FIRST_REPLY:
@@ -184,6 +209,7 @@ class Presence:
             self._delivery.topic("status"),
             wire.encode(self._status(online=False)),
             self._config.mqtt.will_delay_s,
+            self._config.keepalive_s,
         )
 
     def _status(self, *, online: bool) -> wire.Status:

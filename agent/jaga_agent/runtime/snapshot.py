@@ -23,7 +23,7 @@ def uplinks(
     for index, uplink in enumerate(config.by_preference):
         per = state.per[index]
         link = links.get(uplink.device)
-        matured = choice.matured_at(state.policy, per)
+        back_at = choice.back_at(state.policy, per, state.hold_until, state.chosen)
         srtt_s = per.overall.srtt_s
         rows.append(
             {
@@ -43,8 +43,8 @@ def uplinks(
                 "racing": None if per.race is None else str(per.race.cause),
                 "busy": per.busy,
                 "failback_in_s": (
-                    max(0.0, matured - now)
-                    if matured is not None
+                    max(0.0, back_at - now)
+                    if back_at is not None
                     and state.active is not None
                     and index < state.index(state.active)
                     else None
@@ -71,6 +71,7 @@ def status(
     troubles: Sequence[str],
     one_way: Mapping[str, Mapping[str, int]],
     clock_offset: Mapping[str, Any] | None,
+    configuration: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the whole answer."""
     return {
@@ -79,6 +80,11 @@ def status(
         "mode": config.site.mode.value,
         "version": version,
         "config_hash": config_hash,
+        "configuration": dict(configuration),
+        "held_for_s": (
+            None if state.hold_until is None else max(0.0, state.hold_until - now)
+        ),
+        "chosen": None if state.chosen is None else state.chosen.uplink,
         "running_s": running_s,
         "active": state.active,
         "uplinks": uplinks(config, state, links, now),

@@ -62,6 +62,7 @@ EVENT_KINDS: Final = {
     "busy": ("free", "busy"),
     "thrift": ("normal", "thrift", "sparing", "last-drops"),
     "gap": (),
+    "order": ("refused", "accepted", "done", "failed"),
     "clock": ("unknown", "ntp", "reflector", "http-date", "modem"),
 }
 """The kinds of events, and the words that their `old` and `new` take.
@@ -69,7 +70,8 @@ EVENT_KINDS: Final = {
 Of a decision those are uplinks. check: the real thing began to fail through an uplink, or
 works; busy: the site's own traffic fills an uplink; thrift: the governor measures an
 uplink less, or as usual; gap: the first packet after a move came in; clock: who tells the time
-changed, or the Pi's own clock stepped. Append-only.
+changed, or the Pi's own clock stepped; order: what became of an operator's command (only
+`new`). Append-only.
 """
 
 
@@ -167,6 +169,7 @@ class Event(Record, frozen=True, array_like=True):
     """Of a decision, each candidate's name: what was held of it. `target`: which one a
     target's or check's event is about. `gap_ms`: the time the site was cut. `id`, `hash`:
     the entry in the agent's decision chain, and the first 16 characters of its hash.
+    `order`, `operator`, `action`: of an order, its id (hexadecimal), and as it says.
     Of kind clock `offset_ms`: UTC minus the Pi's wall clock; `uncertainty_ms`: of UTC;
     `step_ms`: by how much the wall clock stepped, 0 if it did not."""
 

@@ -34,6 +34,7 @@ TEXTS: Final = {
     "move.failover": "{old} gagal, maka lokasi dipindahkan ke {to}.",
     "move.switchover": "{old} buruk, maka lokasi dialihkan ke {to}.",
     "move.failback": "Lokasi kembali dari {old} ke {to}.",
+    "move.ordered": "Perintah operator memindahkan lokasi dari {old} ke {to}.",
     "move.other": "Lokasi dipindahkan dari {old} ke {to} (aturan: {rule}).",
     "move.failed": "Kernel menolak pemindahan; akan dicoba lagi.",
     "why.old": "{old}: {reason}.",
@@ -52,9 +53,11 @@ TEXTS: Final = {
     "chosen.failover": "dipilih: paling diutamakan di antara yang bekerja",
     "chosen.switchover": "dipilih: baik, dan sudah cukup lama",
     "chosen.failback": "dipilih: diutamakan, dan masa tunggunya selesai",
+    "chosen.ordered": "dipilih: diperintahkan",
     "chosen.other": "dipilih",
     "left": "ditinggalkan: {reason}",
     "left.why": "ditinggalkan: lihat di atas",
+    "left.ordered": "ditinggalkan: diperintahkan",
     "left.preferred": "ditinggalkan: ada yang lebih diutamakan",
     "not.reason": "tidak dipilih: {reason}",
     "not.later": "tidak dipilih: bekerja, tetapi kurang diutamakan",
@@ -93,6 +96,8 @@ TEXTS: Final = {
     "kind.busy": "Beban",
     "kind.check": "Pemeriksaan",
     "kind.quota": "Kuota",
+    "kind.order": "Perintah",
+    "kind.configuration": "Konfigurasi",
     "kind.governor": "Pengujian",
     "kind.clock": "Jam",
     # The engine's reasons
@@ -114,6 +119,7 @@ TEXTS: Final = {
     "reason.cause.refused": "jalan ke {target} ditolak: {detail}",
     "reason.cause.not_sent": "uji ke {target} tidak dapat dikirim: {detail}",
     "reason.cause.silent_too": "tidak menjawab ketika ditanya sebagai saksi",
+    "reason.cause.ordered": "diuji atas perintah operator",
     "reason.cause.verify": "diuji setelah pemindahan",
     "reason.verify": "diuji setelah pemindahan",
     "reason.loss.high": "terlalu banyak uji yang hilang",
@@ -154,6 +160,36 @@ TEXTS: Final = {
     "level.thrift": "diukur setengah dari biasanya",
     "level.sparing": "diukur seperempat dari biasanya",
     "level.last-drops": "diukur seperdua puluh dari biasanya, diperiksa bila dicurigai saja",
+    "reason.order.switch": "diperintahkan oleh operator {operator}",
+    "reason.order.malformed": "bukan perintah: {detail}",
+    "reason.order.no_keys": "lokasi ini tidak menuruti siapa pun: {detail}",
+    "reason.order.operator": "lokasi ini tidak punya kunci operator {operator}",
+    "reason.order.key": "kunci operator {operator} tidak dapat dipakai: {detail}",
+    "reason.order.forged": (
+        "tidak ditandatangani operator {operator}: palsu, atau telah diubah"
+    ),
+    "reason.order.elsewhere": "ditujukan ke lokasi {site} di wilayah {region}",
+    "reason.order.memory": (
+        "tidak diketahui apakah ini sudah pernah dilakukan: {detail}"
+    ),
+    "reason.order.repeated": "tidak lebih baru daripada perintah operator ini sebelumnya",
+    "reason.order.same": "datang lagi: dijawab lagi, tidak dilakukan lagi",
+    "reason.order.early": (
+        "dibuat {early} di masa depan: salah satu dari kedua jam keliru"
+    ),
+    "reason.order.stale": "datang {late} setelah kedaluwarsa",
+    "reason.order.endless": "berlaku {for}; paling lama {most}",
+    "reason.order.no_clock": (
+        "lokasi ini tidak tahu waktu, dan perintah tidak menyebut saat dari boot ini"
+    ),
+    "reason.order.unknown": "tidak ada tindakan {action}",
+    "reason.order.arguments": "{action}: {detail}",
+    "reason.order.unfit": "{uplink} tidak dapat membawa lokasi: {why}",
+    "reason.order.impossible": "{detail}",
+    "reason.order.accepted": "{action}, diperintahkan oleh operator {operator}",
+    "reason.order.done": "{action}: {detail}",
+    "reason.order.failed": "{action} gagal: {detail}",
+    "reason.order.many": "{count} perintah lagi ditolak",
     "reason.clock.first": (
         "waktu sudah diketahui dari {source}, selisih paling banyak {within}; jam Pi "
         "sendiri meleset {off}"

@@ -3,9 +3,11 @@
 A watermark costs the site's data plan some 300 bytes, with its acknowledgement and what
 TLS and TCP add; it is worth them when the site waits for it. So:
 
-* something changed that the site must act on (history came, a gap opened or closed, a
-  boot is new): at once, and never two within APART_MS;
-* the site only goes on telling, and all of it arrives: once each TICKING_MS;
+* the site waits to hear of it (its backlog comes, it connected anew, a boot is new): at
+  once, and never two within APART_MS;
+* the site only goes on telling: once each TICKING_MS of its stage. Gaps are told then, no
+  sooner: most are the site's own histograms and digests, which come by and by, and what
+  is truly missing is still in its spool an hour later;
 * nothing came since the last one: none;
 * the broker may have lost the retained ones (any new connection to it): all over again
   for the sites that were heard lately, AGAIN_A_SECOND at a time.
@@ -19,10 +21,16 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from jaga_server.core.model import Mode
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TICKING_MS: Final = 60_000
+TICKING_MS: Final = {
+    Mode.POLLING_DAY: 60_000,
+    Mode.READY: 600_000,
+    Mode.DORMANT: 3_600_000,
+}
 APART_MS: Final = 5_000
 AGAIN_A_SECOND: Final = 100
 RECENT_MS: Final = 7 * 86_400_000
@@ -39,7 +47,9 @@ class Standing:
     unsaid: bool = False
     """Something came since."""
     pressing: bool = False
-    """… that the site must act on."""
+    """… that the site waits to hear of."""
+    ticking_ms: int = TICKING_MS[Mode.POLLING_DAY]
+    """By its stage."""
 
     def due(self, now_ms: int) -> bool:
         """Return whether it is to be told for what came."""
@@ -47,7 +57,7 @@ class Standing:
             return False
         if self.said_ms is None:
             return True
-        return now_ms >= self.said_ms + (APART_MS if self.pressing else TICKING_MS)
+        return now_ms >= self.said_ms + (APART_MS if self.pressing else self.ticking_ms)
 
 
 @dataclass(slots=True)
@@ -60,13 +70,17 @@ class Marking:
     _allowance: float = 0.0
     _refilled_ms: int | None = None
 
-    def touch(self, site: str, *, pressing: bool) -> None:
+    def touch(self, site: str, mode: Mode, *, pressing: bool) -> None:
         """Take that something of a site was committed."""
         known = self._sites.get(site, Standing())
-        if not known.unsaid or (pressing and not known.pressing):
-            self._sites[site] = replace(
-                known, unsaid=True, pressing=pressing or known.pressing
-            )
+        now = replace(
+            known,
+            unsaid=True,
+            pressing=pressing or known.pressing,
+            ticking_ms=TICKING_MS[mode],
+        )
+        if now != known:
+            self._sites[site] = now
 
     def begin_again(self, sites: Iterable[str]) -> None:
         """Take that the broker may hold none of these sites' watermarks."""

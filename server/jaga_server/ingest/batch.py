@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from jaga_agent.wire.evidence import LEAF_OF, History
+from jaga_agent.wire.evidence import LEAF_OF, History, RecordCode
 from jaga_agent.wire.messages import Event, Heartbeat, Status
 from jaga_agent.wire.orders import Command, Reply
 from jaga_server.core import district, model
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from jaga_server.core.district import Moment
     from jaga_server.store.sqlite import Store
 
+LIVE = (RecordCode.HEARTBEAT, RecordCode.EVENT)
+"""What comes in a history only if it could not come by itself."""
 UNLISTED = 1000
 """Sites that are on no list and yet taken in; a broker without ACLs must not fill us."""
 
@@ -107,7 +109,7 @@ class _Folding:
         self.outcome = Outcome()
         self._part = store.part if apart else contextlib.nullcontext
         self._waiting: set[str] = set()
-        """Sites that sent a history: they want to know."""
+        """Sites that connected anew, or send what they kept: they want to know."""
         self._store = store
         self._known = known
         self._listed = listed
@@ -180,6 +182,8 @@ class _Folding:
         dated = self._add(site, leaf, wire, message.payload, arrival_ms)
         if dated is None:
             return None
+        if _is_first(before):
+            self._waiting.add(site)
         if isinstance(wire, Heartbeat):
             beat = inbox.beat(site, wire, dated.t_ms, arrival_ms)
             return district.heartbeat(before, beat, moment)
@@ -207,7 +211,8 @@ class _Folding:
         """Store what a history holds, and book what it says is lost."""
         outcome, arrival_ms = self.outcome, message.arrival_ms
         items = inbox.unpack(wire, site)
-        self._waiting.add(site)
+        if wire.lost or any(item.kind in LIVE for item in items):
+            self._waiting.add(site)
         for item in items:
             try:
                 with self._part():
@@ -249,3 +254,10 @@ class _Folding:
                 state, inbox.beat(site, record, dated.t_ms, arrival_ms)
             )
         return state
+
+
+def _is_first(state: model.SiteState) -> bool:
+    """Return whether nothing came since the site's birth: what comes is its first."""
+    if state.beat is None or state.birth is None:
+        return state.beat is None
+    return state.beat.arrival_ms < state.birth.arrival_ms

@@ -14,12 +14,14 @@ from jaga_agent.wire.evidence import BOOTS, GAPS, BootMark, Watermark
 from jaga_agent.wire.messages import encode
 from jaga_agent.wire.topics import Topic
 from jaga_server.core.marking import RECENT_MS, Marking
+from jaga_server.core.model import Mode
 from jaga_server.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jaga_server.core.coverage import Coverage
+    from jaga_server.core.model import SiteState
     from jaga_server.ingest.counters import Counters
     from jaga_server.store.sqlite import Store
 
@@ -56,10 +58,16 @@ class Watermarks:
         self._connection = 0
         self._gaps: dict[str, int] = {}
 
-    def touch(self, touched: Mapping[str, bool]) -> None:
+    def touch(
+        self, touched: Mapping[str, bool], states: Mapping[str, SiteState]
+    ) -> None:
         """Take the sites that a commit has records of; True: they wait to hear of it."""
         for site, pressing in touched.items():
-            self._marking.touch(site, pressing=pressing)
+            state = states.get(site)
+            beat = None if state is None else state.beat
+            # Not heard yet: its first heartbeat is on its way.
+            mode = Mode.POLLING_DAY if beat is None else beat.mode
+            self._marking.touch(site, mode, pressing=pressing)
 
     def tell(self, connection: int, now_ms: int, wall_ms: int) -> None:
         """Tell the sites that are due; `now_ms` is a clock that is never set.

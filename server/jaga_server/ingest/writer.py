@@ -217,7 +217,7 @@ class Writer:
         self._count(outcome)
         self.states.update(outcome.states)
         self._last_message_ms = outcome.last_message_ms or self._last_message_ms
-        self._watermarks.touch(outcome.touched)
+        self._watermarks.touch(outcome.touched, self.states)
         self._acknowledge([m.token for m in batch if m.token is not None])
         self._publish(self._update(outcome.states, outcome.events))
 

@@ -68,7 +68,7 @@ class Boots:
     def touched(self) -> dict[str, bool]:
         """Return the sites that this transaction has records of.
 
-        True: the site must hear of it soon: its gaps are others now, or a boot is new.
+        True: the site must hear of it soon: a boot is new.
         """
         self.flush()
         return self._touched
@@ -76,8 +76,7 @@ class Boots:
     def flush(self) -> None:
         """Write the coverage of the boots that this transaction has records of."""
         for boot in self._dirty.values():
-            pressing = boot.new or boot.coverage.gaps != boot.committed.gaps
-            self._touched[boot.site] = pressing or self._touched.get(boot.site, False)
+            self._touched[boot.site] = boot.new or self._touched.get(boot.site, False)
             if boot.coverage is not boot.committed:
                 held.save(
                     self._db,

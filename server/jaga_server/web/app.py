@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from jaga_server.core.model import Site, Thresholds
+    from jaga_server.core.model import Beat, Site, Thresholds
     from jaga_server.store.reader import Reader
     from jaga_server.web.board import Board
     from jaga_server.web.metrics import Metrics
@@ -89,6 +89,8 @@ class Api:
                 events=tuple(views.event_view(event) for event in events),
                 last_seq=tally.last_seq if tally else None,
                 missing=tally.missing if tally else 0,
+                boot=None if boot is None else boot.hex(),
+                boot_ms=None if beat is None or beat.boot != boot else _boot_ms(beat),
             )
         )
 
@@ -193,6 +195,11 @@ def build(api: Api, page_root: Path) -> Starlette:
             Exception: _unexpected,
         },
     )
+
+
+def _boot_ms(beat: Beat) -> int:
+    """Return how long a site's boot has lasted by now, in milliseconds."""
+    return beat.host.uptime_s * 1000 + max(0, clock.wall_ms() - beat.arrival_ms)
 
 
 def _answer(value: msgspec.Struct) -> Response:

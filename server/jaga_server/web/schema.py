@@ -127,6 +127,11 @@ class SiteDetail(msgspec.Struct, frozen=True):
     """Highest sequence number stored of its current boot."""
     missing: int = 0
     """Records of its current boot that others came after: asked for again."""
+    boot: str | None = None
+    """Its current boot, hexadecimal."""
+    boot_ms: int | None = None
+    """About how long ago that began, by its last heartbeat: an order to a site that does
+    not know the time must name such a moment."""
 
 
 class BootView(msgspec.Struct, frozen=True):

@@ -67,6 +67,7 @@ class Connection:
     ) -> None:
         self._settings = settings
         self._listener = listener
+        self._keepalive_s = will.keepalive_s or settings.keepalive_s
         self._loop = asyncio.get_running_loop()
         self.accepted = self._loop.create_future()
         self.ended = self._loop.create_future()
@@ -223,7 +224,7 @@ class Connection:
         client.connect(
             self._settings.host,
             self._settings.port,
-            keepalive=self._settings.keepalive_s,
+            keepalive=self._keepalive_s,
             clean_start=False,
             properties=session,
         )
@@ -299,7 +300,7 @@ class Connection:
             if flags.is_disconnect_packet_from_server:
                 self._verdict = Ended(f"the broker ended the connection: {reason}")
             elif not self._trouble and reason.value == _KEEP_ALIVE_TIMEOUT:
-                self._trouble = f"silent for {self._settings.keepalive_s} s"
+                self._trouble = f"silent for {self._keepalive_s} s"
 
     def _on_publish(
         self,
