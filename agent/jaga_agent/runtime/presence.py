@@ -66,6 +66,8 @@ class Presence:
         """Told each watermark, besides the recorder."""
         self._replies: dict[int, tuple[bytes, bytes]] = {}
         """Those not acknowledged yet, by token, oldest first."""
+        self._said: set[int] = set()
+        """Those handed over on this connection."""
         self._next_reply = FIRST_REPLY
         self._reason: str | None = "starting"
         self._since = self._clock.now()
@@ -105,13 +107,18 @@ class Presence:
             del self._replies[next(iter(self._replies))]
         token, self._next_reply = self._next_reply, self._next_reply + 1
         self._replies[token] = (payload, correlation)
-        self._say(token)
+        self._say_replies()
 
-    def _say(self, token: int) -> None:
-        payload, correlation = self._replies[token]
-        self._broker.publish(
-            self._delivery.topic("reply"), payload, token=token, correlation=correlation
-        )
+    def _say_replies(self) -> None:
+        topic = self._delivery.topic("reply")
+        for token, (payload, correlation) in self._replies.items():
+            if token in self._said:
+                continue
+            if not self._broker.publish(
+                topic, payload, token=token, correlation=correlation
+            ):
+                return
+            self._said.add(token)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the link's row of the status answer."""
@@ -128,6 +135,8 @@ class Presence:
 
     def connected(self, session_present: bool) -> None:
         self._now(connected=True, reason=None)
+        # What was rejected before goes again now.
+        self._troubles.over("broker")
         _log.info("broker connected session_present=%s", session_present)
         self._broker.publish(
             self._delivery.topic("status"),
@@ -139,18 +148,22 @@ class Presence:
         # What is recorded now is the newest state, and goes first.
         self.on_connected()
         self._delivery.pump()
-        for token in self._replies:
-            self._say(token)
+        self._say_replies()
 
     def disconnected(self, reason: str) -> None:
+        self._said.clear()
         self._delivery.disconnected()
         self._now(connected=False, reason=reason)
 
     def acknowledged(self, token: int) -> None:
         if token >= FIRST_REPLY:
             self._replies.pop(token, None)
-        else:
+        # Somebody waits for a reply: it takes the room before records do.
+        self._say_replies()
+        if token < FIRST_REPLY:
             self._delivery.acknowledged(token)
+        else:
+            self._delivery.pump()
 
     def message(self, message: Message) -> None:
         if message.topic == self._delivery.topic("command"):

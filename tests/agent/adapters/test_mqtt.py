@@ -1026,3 +1026,21 @@ async def test_a_refused_topic_keeps_its_alias(tmp_path):
             assert await listener.until("rejected") == ("rejected", n, "Not authorized")
         assert broker.publish(STATUS, b"", token=3)
         await listener.until("acknowledged", 3)
+
+
+@pytest.mark.slow
+async def test_what_is_sent_in_time_is_the_keep_alive(mosquitto):
+    ping = b"\xc0\x00"
+    async with (
+        Meter(mosquitto.port) as meter,
+        Agent(port=meter.port, keepalive_s=3) as (broker, listener),
+    ):
+        await listener.until("connected")
+        meter.seen = b""
+        for n in range(1, 6):
+            assert broker.publish(BEAT, b"beat", token=n)
+            await listener.until("acknowledged", n)
+            await asyncio.sleep(1.5)
+        assert ping not in meter.seen
+        # And one is sent where nothing else is.
+        await until_async(lambda: ping in meter.seen)

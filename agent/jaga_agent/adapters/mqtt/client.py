@@ -14,8 +14,8 @@ import ssl
 import threading
 from typing import TYPE_CHECKING
 
-from paho.mqtt.client import Client, MQTTv5
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.client import Client, MQTTv5, time_func
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from jaga_agent import tls
 
@@ -75,6 +75,16 @@ class SocketClient(Client):
         sock = self.socket()
         if isinstance(sock, ssl.SSLSocket):
             self._tickets.keep(self._peer, sock.session)
+
+    def _packet_write(self) -> MQTTErrorCode:
+        # As paho's own, which forgets to take note of what it wrote when it wrote all
+        # there was (2.2.0): it would send a ping each keep-alive, whatever else is sent.
+        wanted = self.want_write()
+        outcome = super()._packet_write()
+        if wanted and outcome == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            with self._msgtime_mutex:
+                self._last_msg_out = time_func()
+        return outcome
 
     def _create_socket_connection(self) -> socket.socket:
         return self._dial()
