@@ -59,6 +59,10 @@ Device = Annotated[
 HEARTBEAT_S = {Mode.POLLING_DAY: 10.0, Mode.READY: 60.0, Mode.DORMANT: 300.0}
 """Between heartbeats, by the site's stage."""
 
+KEEPALIVE_S = {Mode.POLLING_DAY: 30, Mode.READY: 90, Mode.DORMANT: 450}
+"""MQTT's keep-alive: above the heartbeats', so that no ping is ever sent besides them. The
+broker takes a site for gone after one and a half times this."""
+
 DEFAULT_RESOLVERS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
 """Of three operators: whom the LAN's names are asked from, each uplink one of them, and
 the checks' names through the uplink that is checked."""
@@ -160,7 +164,10 @@ class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str | None = None
     username: str | None = None
     password: Secret | None = None
-    keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=1200)] = 30
+    keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=600)] | None = None
+    """By the stage, if left out: heartbeats are what keeps the connection alive."""
+    history_kbit_s: Annotated[float, msgspec.Meta(ge=1, le=100_000)] = 64.0
+    """What records that could not be sent live may take of the uplink."""
     will_delay_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 30
 
 
@@ -267,6 +274,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         costs = [PULSES[target.kind.value].both_bytes for target in self.pulse_targets]
         allowance_bytes = governor.ALLOWANCE_BYTES[self.site.mode]
         return governor.probe_interval_s(max(costs), allowance_bytes)
+
+    @property
+    def keepalive_s(self) -> int:
+        """MQTT's keep-alive: as said, or by the stage."""
+        said = self.mqtt.keepalive_s
+        return KEEPALIVE_S[self.site.mode] if said is None else said
 
     @property
     def serves_dns(self) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaga_agent.core.routes import RoutingState, RoutingStep
     from jaga_agent.core.usage import Usage
     from jaga_agent.targets import ProbeTarget
+    from jaga_agent.wire.evidence import LostRange, Watermark
 
 
 class Clock(Protocol):
@@ -320,14 +321,21 @@ class SpooledRecord:
 
     token: int
     """Names the record in this spool for ever, across boots; rises with age."""
+    boot: bytes
+    """8 bytes, as in the payload."""
     seq: int
     leaf: str
-    """Last part of its topic: "heartbeat" or "event"."""
+    """Its kind: "heartbeat", "event", "histogram" or "digest" (`wire.evidence.CODE_OF`)."""
     payload: bytes
 
 
 class Spool(Protocol):
-    """Records that are not yet acknowledged; survives SIGKILL. All raise SpoolError."""
+    """The site's records, until the collector has them and for some days beyond.
+
+    All raise SpoolError. Nothing waits for the card: what `append` was given is in RAM
+    when it returns, and survives SIGKILL; a thread puts it on the card, where it
+    survives power loss.
+    """
 
     @property
     def boot(self) -> bytes:
@@ -336,7 +344,7 @@ class Spool(Protocol):
 
     @property
     def dropped(self) -> int:
-        """How many records this spool has had to drop because it was full."""
+        """How many records that the collector lacked had to go because it was full."""
         ...
 
     def next_seq(self) -> int:
@@ -351,22 +359,47 @@ class Spool(Protocol):
         """Keep the record before it is published. `seq` is `next_seq()`."""
         ...
 
-    def acknowledge(self, token: int) -> None:
-        """Forget the record: the broker has it. Unknown tokens are ignored."""
-        ...
+    def cover(self, mark: Watermark) -> None:
+        """Take what the collector says it has for good.
 
-    def pending(self, limit: int, *, after: int = 0) -> Sequence[SpooledRecord]:
-        """Return at most `limit` kept records above the token `after`, oldest first.
-
-        Earlier boots' records are among them.
+        A mark may go back (a restored backup, another store): what it does not cover is
+        pending again, if it is still kept.
         """
         ...
 
-    def depth(self) -> int:
-        """Return how many records wait."""
+    def pending(self, limit: int, *, after: int = 0) -> Sequence[SpooledRecord]:
+        """Return at most `limit` records not covered, with tokens above `after`.
+
+        Oldest first; earlier boots' records are among them.
+        """
         ...
 
-    def close(self) -> None: ...
+    def select(self, boot: bytes, first: int, last: int) -> Sequence[SpooledRecord]:
+        """Return what is kept of a boot's records first…last, covered or not."""
+        ...
+
+    def depth(self) -> int:
+        """Return how many kept records are not covered."""
+        ...
+
+    def lost(self) -> Sequence[LostRange]:
+        """Return what is gone for good and not covered: merged, oldest first, at most 64."""
+        ...
+
+    def last_digest(self) -> SpooledRecord | None:
+        """Return the newest record of leaf "digest", of any boot: the chain's head.
+
+        It is kept whatever else must go.
+        """
+        ...
+
+    def boots(self) -> Sequence[tuple[bytes, int]]:
+        """Return the boots known, oldest first, each with its highest seq (0: none)."""
+        ...
+
+    def close(self) -> None:
+        """Put everything on the card."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +409,18 @@ class Will:
     topic: str
     payload: bytes
     delay_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What came on a topic that we subscribe to, with MQTT 5's properties as values."""
+
+    topic: str
+    payload: bytes
+    correlation: bytes | None = None
+    response_topic: str | None = None
+    expiry_s: int | None = None
+    """How long it would still have been kept, when the broker sent it."""
 
 
 class BrokerListener(Protocol):
@@ -400,16 +445,34 @@ class BrokerListener(Protocol):
         """Tell that the broker answered `token` with an error: it does not have it."""
         ...
 
+    def message(self, message: Message) -> None:
+        """Tell what came; always after this connection's `connected`.
+
+        It is acknowledged already: what must not be lost is asked for again by whoever
+        sent it.
+        """
+        ...
+
 
 class Broker(Protocol):
-    """One MQTT 5 connection that reconnects by itself, with full jitter."""
+    """One MQTT 5 connection that reconnects by itself, with full jitter.
+
+    Each connection subscribes anew (QoS 1) to what it was made to listen to, so that a
+    retained message comes each time.
+    """
 
     def start(self) -> None:
         """Begin to dial, on the running event loop."""
         ...
 
     def publish(
-        self, topic: str, payload: bytes, *, token: int | None, retain: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        token: int | None,
+        retain: bool = False,
+        correlation: bytes | None = None,
     ) -> bool:
         """Hand over one QoS 1 message; False when it was not taken.
 

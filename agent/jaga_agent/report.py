@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jaga_agent.core.histogram import HEALTHS
 from jaga_agent.core.model import Health, Mode
+from jaga_agent.wire import evidence
 from jaga_agent.wire import messages as wire
 from jaga_agent.wire.echo import MAX_UPLINKS, SiteState
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         ReportThrift,
         SelectUplink,
     )
+    from jaga_agent.core.histogram import Period
     from jaga_agent.core.model import UplinkName
     from jaga_agent.core.state import State
     from jaga_agent.core.tally import Measured
@@ -103,6 +106,33 @@ def heartbeat(
             temperature_decidegc=(
                 None if host.temperature_c is None else round(host.temperature_c * 10)
             ),
+        ),
+    )
+
+
+def histogram(stamp: Stamp, period: Period) -> evidence.Histogram:
+    """Return a period's sums, closed at the stamp's time."""
+    return evidence.Histogram(
+        boot=stamp.boot,
+        seq=stamp.seq,
+        at_ms=stamp.at_ms,
+        wall_ms=stamp.wall_ms,
+        clock_age_s=stamp.clock_age_s,
+        begin_ms=period.begin_ms,
+        uplinks=tuple(
+            evidence.UplinkHistogram(
+                name=name,
+                sent=of.sent,
+                lost=of.lost,
+                not_sent=of.not_sent,
+                first=of.rtt.first,
+                counts=of.rtt.dense(),
+                sum_us=of.rtt.sum_us,
+                rx_bytes=of.rx_bytes,
+                tx_bytes=of.tx_bytes,
+                healths_ms=tuple(of.healths_ms.get(h, 0) for h in HEALTHS),
+            )
+            for name, of in period.uplinks.items()
         ),
     )
 

@@ -42,6 +42,7 @@ from jaga_agent.reconcile import Reconciler
 from jaga_agent.runtime.agent import Agent
 from jaga_agent.runtime.doors import Doors
 from jaga_agent.sd_notify import NotifyError, ServiceNotifier
+from jaga_agent.wire.topics import TO_SITE, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -232,7 +233,10 @@ def broker_settings(config: Config) -> Settings:
         tls=tls,
         username=mqtt.username,
         password=mqtt.password,
-        keepalive_s=mqtt.keepalive_s,
+        keepalive_s=config.keepalive_s,
+        subscriptions=tuple(
+            str(Topic(config.site.region, config.site.id, leaf)) for leaf in TO_SITE
+        ),
     )
 
 

@@ -1,88 +1,29 @@
-"""Records: spooled first, published in order, forgotten only when acknowledged."""
+"""Records: numbered and spooled before anything else; a spool that refuses is counted."""
 
 import pytest
 
-from jaga_agent import report
-from jaga_agent.adapters.fakes import FakeBroker, FakeClock, MemorySpool
+from jaga_agent.adapters.fakes import FakeClock, MemorySpool
 from jaga_agent.errors import SpoolError
-from jaga_agent.ports import Will
 from jaga_agent.runtime.recorder import Recorder
-from jaga_agent.wire import messages as wire
+from support.collector_model import beat, event, histogram
 
 
-class Desk:
-    """A recorder between a spool and a broker, as the agent joins them."""
+@pytest.mark.parametrize(
+    ("make", "leaf"),
+    [(beat, "heartbeat"), (event, "event"), (histogram, "histogram")],
+)
+def test_it_is_kept_before_anybody_is_told(make, leaf):
+    spool, told = MemorySpool(), []
 
-    def __init__(self, *, window=20, spool=None):
-        self.spool = spool or MemorySpool()
-        self.recorder = Recorder(self.spool, FakeClock(), "6408", "tps-1")
-        self.broker = FakeBroker(self, lambda: Will("t", b"", 30), max_inflight=window)
+    def recorded(record):
+        assert spool.pending(10)[-1] == record
+        told.append((record.leaf, record.seq))
 
-    def connected(self, session_present):
-        self.recorder.connected(self.broker)
-
-    def disconnected(self, reason):
-        self.recorder.disconnected()
-
-    def acknowledged(self, token):
-        self.recorder.acknowledged(token)
-
-    def record(self, count=1):
-        for _ in range(count):
-            self.recorder.record(lambda s: report.lifecycle(s, "started", "test"))
-
-    def sent(self):
-        return [wire.decode(p.payload, wire.Event).seq for p in self.broker.published]
-
-
-def test_records_wait_for_the_broker_and_go_in_order():
-    desk = Desk()
-    desk.record(3)
-    assert desk.sent() == []
-    assert desk.recorder.waiting == 3
-    desk.broker.go_online()
-    desk.record()
-    assert desk.sent() == [1, 2, 3, 4]
-    assert {p.topic for p in desk.broker.published} == {"jaga/1/6408/tps-1/event"}
-    desk.broker.acknowledge(4)
-    assert desk.recorder.waiting == 0
-    assert desk.recorder.last_seq == 4
-
-
-def test_a_full_window_is_refilled_by_each_acknowledgement():
-    desk = Desk(window=2)
-    desk.broker.go_online()
-    desk.record(5)
-    assert desk.sent() == [1, 2]
-    desk.broker.acknowledge()
-    assert desk.sent() == [1, 2, 3]
-    desk.broker.acknowledge(9)
-    desk.broker.acknowledge(9)
-    assert desk.sent() == [1, 2, 3, 4, 5]
-    assert desk.recorder.waiting == 0
-
-
-def test_what_was_not_acknowledged_is_sent_again_and_nothing_else():
-    desk = Desk()
-    desk.broker.go_online()
-    desk.record(3)
-    desk.broker.acknowledge()
-    desk.broker.go_offline()
-    desk.record()
-    assert desk.recorder.waiting == 3
-    desk.broker.go_online()
-    assert desk.sent() == [1, 2, 3, 2, 3, 4]
-
-
-def test_more_than_one_batch_waits_and_all_of_it_goes():
-    desk = Desk(window=1000)
-    desk.record(450)
-    desk.broker.go_online()
-    while desk.recorder.waiting:
-        before = desk.recorder.waiting
-        desk.broker.acknowledge()
-        assert desk.recorder.waiting < before
-    assert desk.sent() == list(range(1, 451))
+    recorder = Recorder(spool, FakeClock(), recorded)
+    assert recorder.record(make)
+    assert recorder.record(make)
+    assert told == [(leaf, 1), (leaf, 2)]
+    assert recorder.last_seq == 2
 
 
 class FullSpool(MemorySpool):
@@ -96,19 +37,14 @@ class FullSpool(MemorySpool):
 
 
 def test_a_spool_that_refuses_is_told_once_and_counted(caplog):
-    desk = Desk(spool=FullSpool())
-    desk.broker.go_online()
-    desk.record(3)
-    assert desk.recorder.unspooled == 3
-    assert desk.sent() == []
+    spool, told = FullSpool(), []
+    recorder = Recorder(spool, FakeClock(), told.append)
+    assert [recorder.record(event) for _ in range(3)] == [False] * 3
+    assert recorder.unspooled == 3
+    assert told == []
     said = [r.message for r in caplog.records if r.levelname == "ERROR"]
     assert said == ["spool: the card is full; records are lost until it takes them"]
-    desk.spool.full = False
-    desk.record()
-    assert desk.sent() == [1]
+    spool.full = False
+    assert recorder.record(event)
+    assert [r.seq for r in told] == [1]
     assert "takes records again; 3 were lost" in caplog.text
-
-
-@pytest.mark.parametrize("leaf", ["heartbeat", "event", "status"])
-def test_topics(leaf):
-    assert Desk().recorder.topic(leaf) == f"jaga/1/6408/tps-1/{leaf}"

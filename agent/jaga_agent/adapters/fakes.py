@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jaga_agent.core.model import Instant
 from jaga_agent.errors import SpoolError
 from jaga_agent.ports import Counters, Device, SpooledRecord, Stamp
+from jaga_agent.wire.evidence import BootMark, LostRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from jaga_agent.core.model import UplinkName
     from jaga_agent.core.usage import Usage
-    from jaga_agent.ports import BrokerListener, Flows, Will
+    from jaga_agent.ports import BrokerListener, Flows, Message, Will
+    from jaga_agent.wire.evidence import Watermark
 
 
 class FakeClock:
@@ -61,14 +63,17 @@ class FakeClock:
 
 
 class MemorySpool:
-    """A spool that does not outlive the process."""
+    """A spool that does not outlive the process, of one boot."""
 
     def __init__(self, boot: bytes = b"fakeboot", *, max_records: int = 1000) -> None:
         self.boot = boot
         self.dropped = 0
         self._max_records = max_records
         self._records: dict[int, SpooledRecord] = {}
-        self._last_seq = self._last_token = self._last_connection = 0
+        """By token, which is the seq."""
+        self._mark: Watermark | None = None
+        self._covered = BootMark(boot, 0, 0)
+        self._last_seq = self._last_connection = 0
 
     def next_seq(self) -> int:
         return self._last_seq + 1
@@ -82,26 +87,77 @@ class MemorySpool:
             msg = f"the spool expects seq {self.next_seq()}, not {seq}"
             raise SpoolError(msg)
         if len(self._records) >= self._max_records:
-            beats = (t for t, r in self._records.items() if r.leaf == "heartbeat")
-            del self._records[next(beats, None) or min(self._records)]
-            self.dropped += 1
+            self._drop_one()
         self._last_seq = seq
-        self._last_token += 1
-        record = SpooledRecord(self._last_token, seq, leaf, payload)
-        self._records[record.token] = record
+        record = SpooledRecord(seq, self.boot, seq, leaf, payload)
+        self._records[seq] = record
         return record
 
-    def acknowledge(self, token: int) -> None:
-        self._records.pop(token, None)
+    def cover(self, mark: Watermark) -> None:
+        old, self._mark = self._mark, mark
+        if old and (old.store != mark.store or old.revision > mark.revision):
+            self._covered = BootMark(self.boot, 0, 0)
+        self._covered = next(
+            (m for m in mark.boots if m.boot == self.boot), self._covered
+        )
 
     def pending(self, limit: int, *, after: int = 0) -> Sequence[SpooledRecord]:
-        return [r for t, r in self._records.items() if t > after][:limit]
+        return [r for r in self._pending() if r.token > after][:limit]
+
+    def select(self, boot: bytes, first: int, last: int) -> Sequence[SpooledRecord]:
+        return [
+            r
+            for r in self._records.values()
+            if r.boot == boot and first <= r.seq <= last
+        ]
 
     def depth(self) -> int:
-        return len(self._records)
+        return len(self._pending())
+
+    def lost(self) -> Sequence[LostRange]:
+        ranges: list[LostRange] = []
+        for seq in range(1, max(self._last_seq, self._covered.highest) + 1):
+            if seq in self._records or self._is_covered(seq):
+                continue
+            if ranges and ranges[-1].last == seq - 1:
+                ranges[-1] = LostRange(self.boot, ranges[-1].first, seq)
+            else:
+                ranges.append(LostRange(self.boot, seq, seq))
+        return ranges[:64]
+
+    def last_digest(self) -> SpooledRecord | None:
+        digests = [r for r in self._records.values() if r.leaf == "digest"]
+        return digests[-1] if digests else None
+
+    def boots(self) -> Sequence[tuple[bytes, int]]:
+        return [(self.boot, self._last_seq)]
 
     def close(self) -> None:
         pass
+
+    def _pending(self) -> list[SpooledRecord]:
+        return [r for r in self._records.values() if not self._is_covered(r.seq)]
+
+    def _is_covered(self, seq: int) -> bool:
+        mark = self._covered
+        return seq <= mark.through or (
+            seq <= mark.highest
+            and not any(first <= seq <= last for first, last in mark.gaps)
+        )
+
+    def _drop_one(self) -> None:
+        head = self.last_digest()
+        kept = [r for r in self._records.values() if r is not head]
+        victim = min(
+            kept,
+            key=lambda r: (not self._is_covered(r.seq), _WORTH.get(r.leaf, 2), r.seq),
+        )
+        self.dropped += not self._is_covered(victim.seq)
+        del self._records[victim.token]
+
+
+_WORTH: Final = {"heartbeat": 0, "histogram": 1}
+"""What goes first when a spool is full; whatever is not here goes last."""
 
 
 class FakeDevices:
@@ -180,6 +236,7 @@ class Published:
     payload: bytes
     token: int | None
     retain: bool
+    correlation: bytes | None = None
 
 
 class FakeBroker:
@@ -207,11 +264,17 @@ class FakeBroker:
         self.started = True
 
     def publish(
-        self, topic: str, payload: bytes, *, token: int | None, retain: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        token: int | None,
+        retain: bool = False,
+        correlation: bytes | None = None,
     ) -> bool:
         if not self.online or len(self._inflight) >= self._max_inflight:
             return False
-        message = Published(topic, payload, token, retain)
+        message = Published(topic, payload, token, retain, correlation)
         self._inflight.append(message)
         self.published.append(message)
         if retain:
@@ -239,6 +302,11 @@ class FakeBroker:
         self.online = False
         self._inflight.clear()
         self._listener.disconnected(reason)
+
+    def bring(self, message: Message) -> None:
+        """Let a message come."""
+        if self.online:
+            self._listener.message(message)
 
     def acknowledge(self, count: int = 1) -> None:
         """Acknowledge the oldest messages in flight."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import secrets
 import sqlite3
 import threading
@@ -23,6 +24,8 @@ from jaga_agent.ports import SpooledRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from jaga_agent.wire.evidence import LostRange, Watermark
 
 _log = logging.getLogger(__name__)
 
@@ -159,20 +162,24 @@ class SqliteSpool:
             level = logging.DEBUG if self._overflowing else logging.WARNING
             _log.log(level, "spool full: dropped the %d oldest records", records)
             self._overflowing = True
-        return SpooledRecord(token, seq, leaf, bytes(payload))
+        return SpooledRecord(token, self._boot, seq, leaf, bytes(payload))
 
-    def acknowledge(self, token: int) -> None:
-        """Forget the record. Unknown tokens are ignored."""
-        rows = self._commit(
-            lambda: self._db.execute(
-                "DELETE FROM records WHERE token = ? RETURNING length(payload)",
-                (token,),
-            ).fetchall()
+    def cover(self, mark: Watermark) -> None:
+        """Forget what the collector has."""
+        gone: list[tuple[int]] = []
+        for one in mark.boots:
+            gone += [
+                (record.token,)
+                for record in self.select(one.boot, 0, one.highest)
+                if record.seq <= one.through
+                or not any(first <= record.seq <= last for first, last in one.gaps)
+            ]
+        self._commit(
+            lambda: self._db.executemany("DELETE FROM records WHERE token = ?", gone)
         )
-        for (size,) in rows:
-            self._overflowing = False
-            self._records -= 1
-            self._bytes -= size
+        self._records, self._bytes = self._db.execute(
+            "SELECT count(*), coalesce(sum(length(payload)), 0) FROM records"
+        ).fetchone()
 
     def pending(self, limit: int, *, after: int = 0) -> Sequence[SpooledRecord]:
         """Return at most `limit` kept records above the token `after`, oldest first."""
@@ -184,7 +191,31 @@ class SqliteSpool:
             ).fetchall()
         except sqlite3.Error as error:
             raise _failed(self._path, error, "read") from error
-        return [SpooledRecord(*row) for row in rows]
+        return [
+            SpooledRecord(token, self._boot_of(payload), seq, leaf, payload)
+            for token, seq, leaf, payload in rows
+        ]
+
+    def _boot_of(self, payload: bytes) -> bytes:
+        match = re.match(rb"[\x90-\x9f]\xc4\x08(.{8})", payload, re.DOTALL)
+        return match[1] if match else self._boot
+
+    def select(self, boot: bytes, first: int, last: int) -> Sequence[SpooledRecord]:
+        """Return what is kept of a boot's records first…last."""
+        return [
+            record
+            for record in self.pending(self._max_records)
+            if record.boot == boot and first <= record.seq <= last
+        ]
+
+    def lost(self) -> Sequence[LostRange]:
+        return []
+
+    def last_digest(self) -> SpooledRecord | None:
+        return None
+
+    def boots(self) -> Sequence[tuple[bytes, int]]:
+        return [(self._boot, self._last_seq)]
 
     def depth(self) -> int:
         """Return how many records wait."""

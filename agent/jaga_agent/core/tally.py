@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from jaga_agent.core.histogram import Buckets, microseconds
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -25,6 +27,7 @@ class Measured:
     rtt_min_s: float | None = None
     rtt_max_s: float | None = None
     rtt_sum_s: float = 0.0
+    rtt: Buckets = field(default_factory=Buckets)
 
     @property
     def sent(self) -> int:
@@ -57,6 +60,7 @@ class Tally:
         of = self._of(pending[0])
         of.answered += 1
         of.rtt_sum_s += rtt_s
+        of.rtt.add(microseconds(rtt_s))
         of.rtt_min_s = rtt_s if of.rtt_min_s is None else min(of.rtt_min_s, rtt_s)
         of.rtt_max_s = rtt_s if of.rtt_max_s is None else max(of.rtt_max_s, rtt_s)
 

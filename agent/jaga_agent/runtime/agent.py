@@ -26,6 +26,7 @@ from jaga_agent.core.actions import (
 from jaga_agent.runtime import snapshot
 from jaga_agent.runtime.checks import Checks
 from jaga_agent.runtime.decisions import Decisions, link
+from jaga_agent.runtime.delivery import Delivery
 from jaga_agent.runtime.driver import Driver
 from jaga_agent.runtime.heartbeats import Heartbeats
 from jaga_agent.runtime.presence import Presence
@@ -76,8 +77,11 @@ class Agent:
             troubles=troubles,
             carry_out=self._carry_out,
         )
+        self._delivery = delivery = Delivery(
+            config, spool=doors.spool, clock=doors.clock, is_busy=self._is_busy
+        )
         self._recorder = recorder = Recorder(
-            doors.spool, doors.clock, config.site.region, config.site.id
+            doors.spool, doors.clock, delivery.recorded
         )
         self._probes = Probes(config, doors, driver)
         self._checks = Checks(config, doors, driver.feed)
@@ -86,7 +90,7 @@ class Agent:
             config_hash=config_hash,
             version=version,
             doors=doors,
-            recorder=recorder,
+            delivery=delivery,
             troubles=troubles,
             changed=self._tell_alive,
         )
@@ -133,6 +137,7 @@ class Agent:
             sampling=self._sampling,
             usages=self._usages,
         )
+        self._presence.on_connected = self._heartbeats.beat
 
     async def run(self, stop: asyncio.Event) -> None:
         """Guard the site until `stop`; raises the error of whatever part failed."""
@@ -140,8 +145,8 @@ class Agent:
         synced = await self._routes.adopt()
         adopted = synced.adopted_active
         self._driver.begin(adopted)
-        self._usages.begin()
         self._heartbeats.begin()
+        self._usages.begin()
         reason = self._start_reason(adopted)
         self._decisions.lifecycle("started", reason)
         self._recorder.record(lambda s: report.lifecycle(s, "started", reason))
@@ -174,6 +179,7 @@ class Agent:
         self._probes.close()
         self._checks.close()
         self._usages.close()
+        self._heartbeats.close()
         # Before the goodbye, so that it still travels; the routes stay as they are.
         self._recorder.record(lambda s: report.lifecycle(s, "stopped", "asked to stop"))
         await self._presence.close()
@@ -195,7 +201,7 @@ class Agent:
             decisions=self._decisions.latest(),
             broker=self._presence.snapshot(),
             records={
-                "waiting": self._recorder.waiting,
+                **self._delivery.snapshot(),
                 "last_seq": self._recorder.last_seq,
                 "dropped": self._doors.spool.dropped + self._recorder.unspooled,
             },
@@ -210,7 +216,7 @@ class Agent:
         return report.last_resort(
             self._config,
             self._driver.state,
-            waiting=self._recorder.waiting,
+            waiting=self._delivery.waiting,
             silent_s=self._presence.silent_s,
         )
 
@@ -262,6 +268,7 @@ class Agent:
                     action.new.value,
                     action.reason,
                 )
+                self._heartbeats.turned(action.uplink, action.new)
                 told = link(self._decisions.record(action, self._driver.state))
                 self._recorder.record(partial(report.health, action=action, told=told))
             case ReportTarget():
@@ -299,6 +306,10 @@ class Agent:
         self._recorder.record(
             lambda s: report.decision(s, action, switched_s, told=told)
         )
+
+    def _is_busy(self) -> bool:
+        active = self._driver.state.active
+        return active is not None and self._driver.state.of(active).busy
 
     def _see_resolver(self) -> None:
         if self._resolver is not None:

@@ -1,9 +1,7 @@
-"""Records on their way to the collector: spooled first, then published, then forgotten.
+"""Records: stamped, numbered and spooled before anything is sent of them.
 
-A record gets its number and its place on disk before anything is sent, so that a kill
-at any moment loses nothing. It is forgotten only when the broker has acknowledged it;
-after a reconnect everything still kept is sent again (the collector drops repeats by
-site, boot and seq).
+A record gets its number and its place in the spool first, so that a kill at any moment
+loses nothing; what becomes of it then is `delivery`'s. It knows nothing of the broker.
 """
 
 from __future__ import annotations
@@ -13,50 +11,45 @@ from typing import TYPE_CHECKING, Final
 
 from jaga_agent.errors import SpoolError
 from jaga_agent.report import Stamp
+from jaga_agent.wire import evidence
 from jaga_agent.wire import messages as wire
-from jaga_agent.wire.topics import Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaga_agent.ports import Broker, Clock, Spool
+    from jaga_agent.ports import Clock, Spool, SpooledRecord
 
-    Build = Callable[[Stamp], wire.Heartbeat | wire.Event]
+    Record = wire.Heartbeat | wire.Event | evidence.Histogram | evidence.Digest
+    Build = Callable[[Stamp], Record]
 
 _log = logging.getLogger(__name__)
 
-BATCH: Final = 200
-"""Records handed to the broker's window at a time."""
+LEAVES: Final[dict[type, str]] = {
+    wire.Heartbeat: "heartbeat",
+    wire.Event: "event",
+    evidence.Histogram: "histogram",
+    evidence.Digest: "digest",
+}
 
 
 class Recorder:
     """The one door for records; used on the event loop only."""
 
-    def __init__(self, spool: Spool, clock: Clock, region: str, site: str) -> None:
+    def __init__(
+        self, spool: Spool, clock: Clock, recorded: Callable[[SpooledRecord], None]
+    ) -> None:
+        """Tell `recorded` of each record, once it is kept."""
         self._spool = spool
         self._clock = clock
-        self._region = region
-        self._site = site
-        self._broker: Broker | None = None
-        self._sent_up_to = 0
-        """Highest token handed over on this connection."""
+        self._recorded = recorded
         self._failing = False
         self.last_seq = 0
         """Of this run's records; 0: none yet."""
         self.unspooled = 0
         """Records lost because the spool refused them: shown, never hidden."""
 
-    @property
-    def waiting(self) -> int:
-        """How many records wait for the broker's acknowledgement."""
-        return self._spool.depth()
-
-    def topic(self, leaf: str) -> str:
-        """Return the full topic of a leaf."""
-        return str(Topic(self._region, self._site, leaf))
-
-    def record(self, build: Build) -> None:
-        """Stamp, keep and publish one record."""
+    def record(self, build: Build) -> bool:
+        """Stamp, keep and hand on one record; False if the spool would not have it."""
         try:
             seq = self._spool.next_seq()
             stamp = Stamp(
@@ -67,8 +60,7 @@ class Recorder:
                 clock_age_s=self._clock.age_s(),
             )
             message = build(stamp)
-            leaf = "heartbeat" if isinstance(message, wire.Heartbeat) else "event"
-            self._spool.append(seq, leaf, wire.encode(message))
+            kept = self._spool.append(seq, LEAVES[type(message)], wire.encode(message))
             self.last_seq = seq
         except SpoolError as error:
             # The site must be guarded with a full or broken card too.
@@ -76,43 +68,9 @@ class Recorder:
             if not self._failing:
                 _log.error("spool: %s; records are lost until it takes them", error)
             self._failing = True
-            return
+            return False
         if self._failing:
             _log.warning("spool: takes records again; %s were lost", self.unspooled)
         self._failing = False
-        self.pump()
-
-    def connected(self, broker: Broker) -> None:
-        """Begin to publish; nothing sent before is in flight any more."""
-        self._broker = broker
-        self._sent_up_to = 0
-        self.pump()
-
-    def disconnected(self) -> None:
-        """Stop publishing; records stay where they are."""
-        self._broker = None
-
-    def acknowledged(self, token: int) -> None:
-        """Forget a record that the broker has."""
-        try:
-            self._spool.acknowledge(token)
-        except SpoolError as error:
-            _log.warning("spool: %s; the record will be sent again", error)
-        self.pump()
-
-    def pump(self) -> None:
-        """Hand over what is kept until the broker's window is full."""
-        if self._broker is None:
-            return
-        try:
-            kept = self._spool.pending(BATCH, after=self._sent_up_to)
-        except SpoolError as error:
-            _log.warning("spool: %s", error)
-            return
-        for record in kept:
-            taken = self._broker.publish(
-                self.topic(record.leaf), record.payload, token=record.token
-            )
-            if not taken:
-                return
-            self._sent_up_to = record.token
+        self._recorded(kept)
+        return True

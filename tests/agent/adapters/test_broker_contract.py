@@ -7,10 +7,11 @@ import pytest
 
 from jaga_agent.adapters.fakes import FakeBroker
 from jaga_agent.adapters.mqtt import MqttBroker, Settings
-from jaga_agent.ports import Will
+from jaga_agent.ports import Message, Will
 from lab import Broker
 
 TOPIC = "jaga/1/6408/kpu-kutim/status"
+COMMAND = "jaga/1/6408/kpu-kutim/command"
 
 
 class Listener:
@@ -29,6 +30,9 @@ class Listener:
     def rejected(self, token, reason):
         self.told.append(("rejected", token, reason))
 
+    def message(self, message):
+        self.told.append(("message", message))
+
 
 class Fake:
     """The fake, driven as the real broker behaves."""
@@ -42,14 +46,37 @@ class Fake:
         self.broker.acknowledge(10)
         await asyncio.sleep(0)
 
+    async def bring(self, message):
+        self.broker.bring(message)
+
 
 class Real:
     def __init__(self, listener, next_will, port):
-        settings = Settings("127.0.0.1", "kpu-kutim", port, max_inflight=3)
+        settings = Settings(
+            "127.0.0.1",
+            "kpu-kutim",
+            port,
+            max_inflight=3,
+            subscriptions=(COMMAND,),
+        )
+        self.port = port
         self.broker = MqttBroker(settings, listener, next_will)
 
     async def settle(self):
         await asyncio.sleep(0.05)
+
+    async def bring(self, message):
+        said = ["-t", message.topic, "-m", message.payload.decode(), "-q", "1"]
+        for name, value in (
+            ("correlation-data", message.correlation.decode()),
+            ("response-topic", message.response_topic),
+            ("message-expiry-interval", str(message.expiry_s)),
+        ):
+            said += ["-D", "publish", name, value]
+        speaker = await asyncio.create_subprocess_exec(
+            "mosquitto_pub", "-V", "5", "-p", str(self.port), *said
+        )
+        assert await speaker.wait() == 0
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -89,6 +116,12 @@ async def test_a_broker_keeps_its_promises(world):
     taken = [broker.publish(TOPIC, b"x", token=token) for token in (1, 2, 3, 4)]
     assert taken == [True, True, True, False]
     want = [("acknowledged", token) for token in (1, 2, 3)]
+    assert await settle(side, listener, *want) == want
+
+    # What comes, with its properties as values.
+    command = Message(COMMAND, b"do it", b"id", "answer/here", 60)
+    await side.bring(command)
+    want = [("message", command)]
     assert await settle(side, listener, *want) == want
 
     # A new connection has a new will, and knows nothing of the old one's messages.

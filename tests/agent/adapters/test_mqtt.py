@@ -112,6 +112,9 @@ class Listener:
     def rejected(self, token, reason):
         self._keep("rejected", token, reason)
 
+    def message(self, message):
+        self._keep("message", message)
+
     def _keep(self, *what):
         self.told.append(what)
         self.changed.set()
@@ -131,6 +134,8 @@ class Listener:
 class Agent:
     """`async with Agent(port=…) as (broker, listener)`; closed at the end."""
 
+    listener_class = Listener
+
     def __init__(self, *, will_delay_s=1, will_topic=STATUS, **settings):
         fast = {"backoff_s": 0.05, "backoff_cap_s": 0.4, "refused_s": (0.1, 0.2)}
         base = {"host": "127.0.0.1", "client_id": "tps-6408052001-901"}
@@ -144,7 +149,7 @@ class Agent:
         return Will(self._topic, f"offline {self.wills}".encode(), self._delay_s)
 
     async def __aenter__(self):
-        self.listener = Listener()
+        self.listener = self.listener_class()
         self.broker = MqttBroker(self.settings, self.listener, self.next_will)
         self.broker.start()
         return self.broker, self.listener
@@ -254,6 +259,71 @@ async def test_a_topic_that_is_not_allowed_is_rejected(tmp_path):
         assert await listener.until("rejected") == ("rejected", 1, "Not authorized")
         assert broker.publish(STATUS, b"", token=2)
         await listener.until("acknowledged", 2)
+
+
+# ---- what comes
+
+WATERMARK = "jaga/1/6408/tps-6408052001-901/watermark"
+
+
+async def say(port, topic, payload, *options):
+    speaker = await asyncio.create_subprocess_exec(
+        *["mosquitto_pub", "-V", "5", "-p", str(port), "-q", "1"],
+        *["-t", topic, "-m", payload, *options],
+    )
+    assert await speaker.wait() == 0
+
+
+async def test_each_connection_is_told_the_retained_message_anew(mosquitto):
+    await say(mosquitto.port, WATERMARK, "through 7", "-r")
+    topics = (WATERMARK, STATUS)
+    async with Agent(port=mosquitto.port, subscriptions=topics) as (broker, listener):
+        for _ in range(3):
+            await listener.until("connected")
+            told = await listener.until("message")
+            assert (told[1].topic, told[1].payload) == (WATERMARK, b"through 7")
+            broker.reconnect_now("again")
+            await listener.until("disconnected")
+
+
+async def test_what_came_while_we_were_away_is_told_after_connected(mosquitto):
+    day_s = 86_400
+    slow = {"backoff_s": day_s, "backoff_cap_s": day_s, "subscriptions": (WATERMARK,)}
+    async with Agent(port=mosquitto.port, **slow) as (broker, listener):
+        await listener.until("connected")
+        await say(mosquitto.port, WATERMARK, "hear me")
+        await listener.until("message")
+        broker._connection.give_up("the cable is cut")
+        await listener.until("disconnected")
+        for n in range(20):
+            await say(mosquitto.port, WATERMARK, f"missed {n}")
+        broker.reconnect_now("the cable is whole")
+        await until_async(lambda: "missed 19" in str(listener.told))
+    assert listener.told[0] == ("connected", True)
+    # The first may come again: whether its PUBACK went out in time is chance.
+    missed = [m.payload for _, m in listener.told[1:] if m.payload != b"hear me"]
+    assert missed == [f"missed {n}".encode() for n in range(20)]
+
+
+async def test_a_listener_that_raises_ends_nothing(mosquitto, caplog):
+    class Clumsy(Listener):
+        def message(self, message):
+            super().message(message)
+            raise ValueError("clumsy")  # noqa: EM101
+
+    loop = asyncio.get_running_loop()
+    raised = []
+    loop.set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    agent = Agent(port=mosquitto.port, subscriptions=(WATERMARK,))
+    agent.listener_class = Clumsy
+    async with agent as (broker, listener):
+        await listener.until("connected")
+        for n in (1, 2):
+            await say(mosquitto.port, WATERMARK, str(n))
+            assert (await listener.until("message"))[1].payload == str(n).encode()
+        assert broker.publish(BEAT, b"", token=1)
+        await listener.until("acknowledged", 1)
+    assert [str(error) for error in raised] == ["clumsy"] * 2
 
 
 # ---- broker away

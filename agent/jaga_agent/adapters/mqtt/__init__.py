@@ -115,12 +115,20 @@ class MqttBroker:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="mqtt")
 
     def publish(
-        self, topic: str, payload: bytes, *, token: int | None, retain: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        token: int | None,
+        retain: bool = False,
+        correlation: bytes | None = None,
     ) -> bool:
         """Hand over one QoS 1 message; False when it was not taken."""
         if self._state != "up" or self._connection is None:
             return False
-        return self._connection.publish(topic, payload, token=token, retain=retain)
+        return self._connection.publish(
+            topic, payload, token=token, retain=retain, correlation=correlation
+        )
 
     def reconnect_now(self, reason: str) -> None:
         """Drop the connection or attempt, and dial again at once."""
@@ -184,8 +192,7 @@ class MqttBroker:
         connection = Connection(
             self._settings,
             self._next_will(),
-            self._listener.acknowledged,
-            self._listener.rejected,
+            self._listener,
         )
         self._connection = connection
         self._threads.add(connection)
@@ -217,6 +224,7 @@ class MqttBroker:
         # Listeners are called by the loop, not by us: one that raises must not end the
         # dialling.
         loop.call_soon(self._listener.connected, connection.accepted.result())
+        connection.listen()
         await asyncio.wait([connection.ended])
         self._down(connection.ended.result())
         if self._hurry.is_set():

@@ -19,6 +19,7 @@ from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from jaga_agent.adapters.mqtt.endings import (
     CERTIFICATE_REFUSED,
@@ -26,22 +27,25 @@ from jaga_agent.adapters.mqtt.endings import (
     Ended,
     explain,
 )
+from jaga_agent.ports import Message
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from paho.mqtt.client import ConnectFlags, DisconnectFlags
+    from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
     from paho.mqtt.reasoncodes import ReasonCode
 
     from jaga_agent.adapters.mqtt.settings import Settings
-    from jaga_agent.ports import Will
+    from jaga_agent.ports import BrokerListener, Will
 
 _log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_TIMEOUT: Final = 0x8D
 # A keep-alive is checked at this interval; a publish wakes the thread at once.
 _LOOP_S: Final = 1.0
+_PACKET_BYTES: Final = 64 * 1024
+"""No message to a site is larger: the broker must not hand one on to us."""
 _HARD_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
@@ -95,12 +99,10 @@ class Connection:
         self,
         settings: Settings,
         will: Will,
-        acknowledged: Callable[[int], None],
-        rejected: Callable[[int, str], None],
+        listener: BrokerListener,
     ) -> None:
         self._settings = settings
-        self._acknowledged = acknowledged
-        self._rejected = rejected
+        self._listener = listener
         self._loop = asyncio.get_running_loop()
         self.accepted = self._loop.create_future()
         self.ended = self._loop.create_future()
@@ -108,6 +110,8 @@ class Connection:
         self.acknowledgement = asyncio.Event()
         self._window = settings.max_inflight
         self._tokens: dict[int, int | None] = {}
+        self._early: list[Message] | None = []
+        """What came before the listener knew of this connection."""
         # Shared with the thread: a second descriptor of its socket, to end it by.
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
@@ -124,8 +128,20 @@ class Connection:
         """Dial."""
         self._thread.start()
 
+    def listen(self) -> None:
+        """Tell the listener of messages from now on, on the loop's next turn."""
+        early, self._early = self._early or [], None
+        for message in early:
+            self._loop.call_soon(self._listener.message, message)
+
     def publish(
-        self, topic: str, payload: bytes, *, token: int | None, retain: bool
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        token: int | None,
+        retain: bool,
+        correlation: bytes | None = None,
     ) -> bool:
         """Send one QoS 1 message; False if the window is full or the connection over.
 
@@ -135,7 +151,12 @@ class Connection:
             return False
         if len(self._tokens) >= self._window:
             return False
-        sent = self._client.publish(topic, payload, qos=1, retain=retain)
+        more = _properties(PacketTypes.PUBLISH)
+        if correlation is not None:
+            more.CorrelationData = correlation
+        sent = self._client.publish(
+            topic, payload, qos=1, retain=retain, properties=more
+        )
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             return False
         self._tokens[sent.mid] = token
@@ -181,9 +202,17 @@ class Connection:
         if self.ended.done() or token is None or token < 0:
             return
         if failure is None:
-            self._acknowledged(token)
+            self._listener.acknowledged(token)
         else:
-            self._rejected(token, failure)
+            self._listener.rejected(token, failure)
+
+    def _arrive(self, message: Message) -> None:
+        if self.ended.done():
+            return
+        if self._early is None:
+            self._listener.message(message)
+        else:
+            self._early.append(message)
 
     def _finish(self, ended: Ended) -> None:
         # Unties the client from us, so that it and its sockets go now, not when the
@@ -191,6 +220,7 @@ class Connection:
         if self._client is not None:
             self._client.on_connect = self._client.on_disconnect = None
             self._client.on_publish = self._client.on_log = None
+            self._client.on_message = self._client.on_subscribe = None
             self._client = None
         self._tokens.clear()
         self.acknowledgement.set()
@@ -221,6 +251,7 @@ class Connection:
     def _live(self, client: _Client) -> Ended:
         session = _properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = self._settings.session_expiry_s
+        session.MaximumPacketSize = _PACKET_BYTES
         client.connect(
             self._settings.host,
             self._settings.port,
@@ -254,6 +285,8 @@ class Connection:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         client.on_log = self._on_log
         # Told that somebody else watches the socket, paho writes on our thread alone
         # and not from within publish: two writers would tear packets apart.
@@ -302,7 +335,7 @@ class Connection:
 
     def _on_connect(
         self,
-        _client: Client,
+        client: Client,
         _userdata: Any,
         flags: ConnectFlags,
         reason: ReasonCode,
@@ -317,6 +350,9 @@ class Connection:
         # MQTT 5, 3.2.2.3.3: absent means 65,535.
         maximum = getattr(properties, "ReceiveMaximum", 65_535)
         self._hand_over(self._accept, flags.session_present, maximum)
+        if self._settings.subscriptions:
+            options = SubscribeOptions(qos=1)
+            client.subscribe([(t, options) for t in self._settings.subscriptions])
 
     def _on_disconnect(
         self,
@@ -341,6 +377,34 @@ class Connection:
         _properties: Properties,
     ) -> None:
         self._hand_over(self._puback, mid, str(reason) if reason.is_failure else None)
+
+    def _on_subscribe(
+        self,
+        _client: Client,
+        _userdata: Any,
+        _mid: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        for topic, reason in zip(self._settings.subscriptions, reasons, strict=False):
+            if reason.is_failure:
+                _log.warning("the broker does not let us read %s: %s", topic, reason)
+
+    def _on_message(self, _client: Client, _userdata: Any, came: MQTTMessage) -> None:
+        # An exception here would end paho's thread, and with it the connection.
+        try:
+            more = came.properties
+            message = Message(
+                came.topic,
+                bytes(came.payload),
+                correlation=getattr(more, "CorrelationData", None),
+                response_topic=getattr(more, "ResponseTopic", None),
+                expiry_s=getattr(more, "MessageExpiryInterval", None),
+            )
+        except (UnicodeDecodeError, ValueError, TypeError) as error:
+            _log.warning("a message that cannot be read was dropped: %s", error)
+            return
+        self._hand_over(self._arrive, message)
 
     def _on_log(
         self, _client: Client, _userdata: Any, level: int, message: str

@@ -22,6 +22,8 @@ class Settings:
     tls: ssl.SSLContext | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    subscriptions: tuple[str, ...] = ()
+    """Topics whose messages are told to the listener."""
 
     keepalive_s: int = 30
     session_expiry_s: int = 3600
