@@ -22,6 +22,16 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from jaga_agent.wire.evidence import (
+    CODE_OF,
+    NO_HASH,
+    Digest,
+    Histogram,
+    History,
+    HistoryItem,
+    UplinkHistogram,
+    pack,
+)
 from jaga_agent.wire.messages import (
     Event,
     HealthCode,
@@ -71,10 +81,12 @@ class ScriptedSite:
     def _stamp(self, t_ms):
         self.seq += 1
         t_ms = t_ms or time.time_ns() // 1_000_000
+        if self.seq == 1:
+            self.started_ms = min(self.started_ms, t_ms - 60_000)
         return {
             "boot": self.boot,
             "seq": self.seq,
-            "at_ms": max(0, t_ms - self.started_ms),
+            "at_ms": t_ms - self.started_ms,
             "wall_ms": t_ms,
         }
 
@@ -103,8 +115,8 @@ class ScriptedSite:
         }
         return Heartbeat(**values | more)
 
-    def event(self, **more):
-        values = self._stamp(None) | {
+    def event(self, *, t_ms=None, **more):
+        values = self._stamp(t_ms) | {
             "clock_age_s": 5,
             "kind": "decision",
             "rule": "failover",
@@ -117,6 +129,51 @@ class ScriptedSite:
             "evidence": {"sirekap": "lost 6 of 6"},
         }
         return Event(**values | more)
+
+    def histogram(self, *, t_ms=None, **more):
+        values = self._stamp(t_ms) | {"clock_age_s": 5}
+        values |= {
+            "begin_ms": max(0, values["at_ms"] - 300_000),
+            "uplinks": tuple(
+                UplinkHistogram(
+                    name,
+                    300,
+                    2,
+                    0,
+                    120,
+                    (3, 290, 5),
+                    12_345_678,
+                    9,
+                    8,
+                    (0, 300_000, 0, 0),
+                )
+                for name in self.uplinks
+            ),
+        }
+        return Histogram(**values | more)
+
+    def digest(self, **more):
+        values = self._stamp(None) | {
+            "clock_age_s": 5,
+            "of": self.boot,
+            "first": 1,
+            "last": self.seq - 1,
+            "missing": (),
+            "root": bytes(32),
+            "prev": NO_HASH,
+            "signature": b"signed",
+        }
+        return Digest(**values | more)
+
+    def history(self, records, lost=()):
+        """Return the records (or items) in a history."""
+        items = tuple(
+            one
+            if isinstance(one, HistoryItem)
+            else HistoryItem(CODE_OF[type(one).__name__.lower()], encode(one))
+            for one in records
+        )
+        return History(pack(items) if items else b"", tuple(lost))
 
     def status(self, online=True, **more):
         values = {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaga_server.web.schema import UplinkView
 
 DEFAULT = Path("/etc/jaga/collector.toml")
+GAPS_SHOWN = 8
 SIGNS = {"up": "+", "degraded": "~", "down": "-", "unknown": "?"}
 
 
@@ -64,6 +65,8 @@ def _obey(arguments: argparse.Namespace, settings: config.Config) -> int:
             return tail.run(
                 settings, arguments.site, lambda line: print(line, flush=True)
             )
+        case "gaps":
+            return _gaps(settings, arguments.site)
         case _:
             return _sites(settings)
 
@@ -106,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "sites", parents=[shared], help="print every site as the database knows it"
     )
+    gaps = commands.add_parser(
+        "gaps",
+        parents=[shared],
+        help="print what is missing of the sites' records, and what is known to be lost",
+    )
+    gaps.add_argument("--site", help="only of this site")
     return parser
 
 
@@ -135,14 +144,13 @@ def _sites(settings: config.Config) -> int:
         reader.close()
     zone = ZoneInfo(settings.timezone)
     listed = {site.site: site for site in settings.sites}
-    rows = [("SITE", "PRESENCE", "LAST HEARD", "ACTIVE", "UPLINKS")]
+    rows: list[tuple[str, ...]] = [
+        ("SITE", "PRESENCE", "LAST HEARD", "ACTIVE", "UPLINKS")
+    ]
     for name in (*listed, *(n for n in states if n not in listed)):
         site = listed.get(name) or district.unlisted(name)
         view = views.site_view(site, states.get(name, views.NEVER))
-        heard = "—"
-        if view.last_seen_ms is not None:
-            at = datetime.fromtimestamp(view.last_seen_ms / 1000, UTC)
-            heard = at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+        heard = _time(view.last_seen_ms, zone)
         rows.append(
             (
                 name,
@@ -152,11 +160,59 @@ def _sites(settings: config.Config) -> int:
                 " ".join(_uplink(uplink) for uplink in view.uplinks),
             )
         )
-    widths = [max(len(row[n]) for row in rows) for n in range(4)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        print("  ".join([*cells, row[4]]))
+    _print(rows)
     return 0
+
+
+def _gaps(settings: config.Config, site: str | None) -> int:
+    """Print a line for each boot of which something is missing or lost."""
+    reader = Reader(settings.store)
+    try:
+        boots = reader.incomplete(site)
+    finally:
+        reader.close()
+    if not boots:
+        print("nothing is missing")
+        return 0
+    zone = ZoneInfo(settings.timezone)
+    rows: list[tuple[str, ...]] = [
+        ("SITE", "BOOT", "BEGAN", "THROUGH", "HIGHEST", "MISSING", "LOST", "GAPS")
+    ]
+    for boot in boots:
+        view = views.boot_view(boot)
+        gaps = " ".join(
+            f"{first}" if first == last else f"{first}-{last}"
+            for first, last in view.gaps[:GAPS_SHOWN]
+        )
+        rows.append(
+            (
+                boot.site,
+                view.boot,
+                _time(view.began_ms, zone),
+                str(view.through),
+                str(view.highest),
+                str(view.missing),
+                str(boot.coverage.lost_count),
+                gaps + (" …" if len(view.gaps) > GAPS_SHOWN else "") or "—",
+            )
+        )
+    _print(rows)
+    return 0
+
+
+def _time(t_ms: int | None, zone: ZoneInfo) -> str:
+    if t_ms is None:
+        return "—"
+    at = datetime.fromtimestamp(t_ms / 1000, UTC)
+    return at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _print(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print columns as wide as their widest cell; the last one runs free."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join([*cells[:-1], row[-1]]))
 
 
 def _uplink(uplink: UplinkView) -> str:

@@ -3,6 +3,7 @@
 * CollectorError
   x ConfigError          the operator must fix a file; the message names key, line and fix
   x StoreError           the database cannot be used (newer version, locked, disk full)
+  x StoreReplacedError   another file has its name now: end, and be started anew
   x BrokerError          the broker refused this collector for good
   x WebError             the page's port cannot be had
   x EchoError            the reflector's port cannot be had
@@ -19,6 +20,10 @@ class ConfigError(CollectorError):
 
 class StoreError(CollectorError):
     """The database cannot be used."""
+
+
+class StoreReplacedError(CollectorError):
+    """The database's file was replaced under the running collector."""
 
 
 class BrokerError(CollectorError):

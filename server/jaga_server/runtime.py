@@ -21,6 +21,7 @@ from jaga_server.errors import ConfigError
 from jaga_server.ingest import received
 from jaga_server.ingest.counters import Counters
 from jaga_server.ingest.reflector import Reflector
+from jaga_server.ingest.watermarks import Watermarks
 from jaga_server.ingest.writer import Writer
 from jaga_server.store.reader import Reader
 from jaga_server.store.sqlite import Store
@@ -76,8 +77,9 @@ class Collector:
             acknowledge=self._acknowledge,
             publish=self._publish,
             commit_seconds=self._metrics.commit_seconds,
-            # Room for what an earlier connection left, and this one's window.
-            capacity=2 * config.mqtt.receive_maximum + 2000,
+            watermarks=Watermarks(
+                self._store, config.region, self._counters, self._tell_site
+            ),
         )
         self._consumer = Consumer(
             config.mqtt,
@@ -124,6 +126,9 @@ class Collector:
 
     def _acknowledge(self, tokens: Sequence[Token]) -> None:
         self._consumer.acknowledge(tokens)
+
+    def _tell_site(self, topic: str, payload: bytes) -> None:
+        self._consumer.publish(topic, payload)
 
     def _publish(self, update: Update) -> None:
         loop = self._loop

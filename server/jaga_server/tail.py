@@ -13,14 +13,24 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jaga_agent.wire import topics
+from jaga_agent.wire.evidence import LEAF_OF, History
+from jaga_agent.wire.orders import Command
 from jaga_server.adapters.mqtt import Consumer
 from jaga_server.ingest.counters import Counters
-from jaga_server.ingest.received import Received, RejectedError, open_envelope
+from jaga_server.ingest.received import (
+    Received,
+    RejectedError,
+    open_envelope,
+    open_item,
+    open_order,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jaga_server.config import Config
+    from jaga_server.ingest.received import Message
 
 CAPACITY = 5000
 
@@ -34,12 +44,29 @@ def as_line(received: Received) -> str:
     }
     try:
         topic, message = open_envelope(received)
+        opened = _open(message, topic.site)
     except RejectedError as refusal:
         line |= {"refused": refusal.reason, "detail": str(refusal)}
         line["payload_hex"] = received.payload[:256].hex()
     else:
-        line |= {"site": topic.site, topic.leaf: _plain(message)}
+        line |= {"site": topic.site, topic.leaf: opened}
     return msgspec.json.encode(line).decode()
+
+
+def _open(message: Message, site: str) -> Any:
+    """Return a message as plain values, with what is packed in it; raises RejectedError."""
+    match message:
+        case History():
+            items = [
+                {LEAF_OF[item.kind]: _plain(open_item(item, site))}
+                for item in unpack(message, site)
+            ]
+            return {"items": items, "lost": _plain(message.lost)}
+        case Command():
+            order = _plain(open_order(message, site))
+            return {"order": order, "signature": message.signature.hex()}
+        case _:
+            return _plain(message)
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaga_server.core import dating, loss, series
+from jaga_server.core.dating import Offset
 from jaga_server.core.model import (
     Beat,
     Condition,
@@ -58,20 +59,54 @@ def test_an_uplink_taken_off_is_forgotten():
 
 ARRIVAL = T0 + 100_000
 DATES = {
-    "a confirmed clock": ((60_000, T0 + 90_000, 5), None, T0 + 90_000),
-    "confirmed this moment": ((60_000, T0 + 90_000, 0), None, T0 + 90_000),
-    "never confirmed: by arrival": ((60_000, 500, -1), None, ARRIVAL),
-    "never confirmed, its boot is dated": ((60_000, 500, -1), T0, T0 + 60_000),
-    "far ahead of us: by arrival": ((60_000, ARRIVAL + 3_600_000, 5), None, ARRIVAL),
-    "a little ahead: never the future": ((60_000, ARRIVAL + 2_000, 5), None, ARRIVAL),
-    "before its own boot: by arrival": ((60_000, 500, 5), None, ARRIVAL),
+    "a confirmed clock": ((60_000, T0 + 90_000, 5), None, (T0 + 90_000, True)),
+    "confirmed this moment": ((60_000, T0 + 90_000, 0), None, (T0 + 90_000, True)),
+    "never confirmed: by arrival": ((60_000, 500, -1), None, (ARRIVAL, False)),
+    "never confirmed, its boot is dated": (
+        (60_000, 500, -1),
+        Offset(T0, 5),
+        (T0 + 60_000, True),
+    ),
+    "far ahead of us: by arrival": (
+        (60_000, ARRIVAL + 3_600_000, 5),
+        None,
+        (ARRIVAL, False),
+    ),
+    "a little ahead: never the future": (
+        (60_000, ARRIVAL + 2_000, 5),
+        None,
+        (ARRIVAL, True),
+    ),
+    "before its own boot: by arrival": ((60_000, 500, 5), None, (ARRIVAL, False)),
+    "an hour wrong on an old confirmation": (
+        (60_000, T0 + 60_000 - 3_600_000, 900),
+        Offset(T0, 5),
+        (T0 + 60_000, True),
+    ),
 }
 
 
-@pytest.mark.parametrize(("record", "boot_offset", "want"), DATES.values(), ids=DATES)
-def test_dating(record, boot_offset, want):
-    own = dating.offset_ms(*record, ARRIVAL)
-    assert dating.event_time(record[0], boot_offset, own, ARRIVAL) == want
+@pytest.mark.parametrize(("record", "held", "want"), DATES.values(), ids=DATES)
+def test_dating(record, held, want):
+    start = dating.better(held, dating.offset(*record, ARRIVAL))
+    assert dating.event_time(record[0], start, ARRIVAL) == want
+
+
+OFFSETS = {
+    "the first": (None, (T0, 4000), (T0, 4000)),
+    "none told": ((T0, 4000), None, (T0, 4000)),
+    "fresher, but the held one is fresh": ((T0, 60), (T0 + 9000, 0), (T0, 60)),
+    "a little fresher": ((T0, 4000), (T0 + 9000, 1001), (T0, 4000)),
+    "four times fresher": ((T0, 4000), (T0 + 9000, 1000), (T0 + 9000, 1000)),
+    "four times fresher and the same": ((T0, 4000), (T0 + 900, 1000), (T0, 1000)),
+    "older": ((T0, 400), (T0 - 9000, 4000), (T0, 400)),
+}
+
+
+@pytest.mark.parametrize(("held", "told", "want"), OFFSETS.values(), ids=OFFSETS)
+def test_what_a_boot_is_dated_by(held, told, want):
+    held, told = (None if one is None else Offset(*one) for one in (held, told))
+    assert dating.better(held, told) == Offset(*want)
 
 
 def site(kecamatan, presence, condition, *uplinks):

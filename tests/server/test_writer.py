@@ -8,6 +8,7 @@ from jaga_agent.wire.messages import encode
 from jaga_server.core.model import Thresholds
 from jaga_server.ingest.counters import Counters
 from jaga_server.ingest.received import UNSTORABLE, Received, Token
+from jaga_server.ingest.watermarks import Watermarks
 from jaga_server.ingest.writer import Writer
 from jaga_server.store.reader import Reader
 
@@ -23,6 +24,7 @@ class Desk:
         self.acknowledged = []
         self.updates = []
         self.commits = []
+        self.told = []
         self.writer = Writer(
             store,
             listed={SITE},
@@ -31,7 +33,9 @@ class Desk:
             acknowledge=self.acknowledged.extend,
             publish=self.updates.append,
             commit_seconds=self.commits.append,
-            capacity=1000,
+            watermarks=Watermarks(
+                store, "6408", self.counters, lambda *told: self.told.append(told)
+            ),
         )
 
     def put(self, topic, message):
@@ -90,10 +94,10 @@ def test_one_message_that_never_fits_harms_no_other(
     site = simulate(SITE)
     real = store.add
 
-    def add(name, leaf, message, arrival_ms):
+    def add(name, leaf, message, payload, arrival_ms):
         if message.seq == 2:
             store._db.execute("SELECT ?", (2**63,))
-        return real(name, leaf, message, arrival_ms)
+        return real(name, leaf, message, payload, arrival_ms)
 
     monkeypatch.setattr(store, "add", add)
     for _ in range(4):
@@ -103,7 +107,7 @@ def test_one_message_that_never_fits_harms_no_other(
     assert desk.counters.stored["heartbeat"] == 3
     assert desk.counters.rejected == {UNSTORABLE: 1}
     reader = Reader(store.path)
-    assert reader.tally(SITE, site.boot).lost == 1
+    assert reader.tally(SITE, site.boot).missing == 1
     reader.close()
 
 

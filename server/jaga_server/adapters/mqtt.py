@@ -29,9 +29,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from jaga_agent.wire import topics
-from jaga_server.adapters import clock
-from jaga_server.errors import BrokerError
+from jaga_server.adapters import asking, clock
+from jaga_server.adapters.outbox import Outbox
 from jaga_server.ingest.received import Received, Token
 
 if TYPE_CHECKING:
@@ -55,6 +54,9 @@ CONNECT_TIMEOUT_S = 5.0
 BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=15)
 MAXIMUM_PACKET_BYTES = 262_144
 """The broker discards anything larger unseen; a heartbeat is near 120 bytes."""
+PUBLISH_WINDOW = 20
+"""Publishes without the broker's word at most; paho's own window, so that it queues none:
+what waits here is replaced by what is newer."""
 TURN_S = 0.5
 """Longest wait of the loop without traffic."""
 
@@ -79,9 +81,11 @@ class Consumer:
         self._inbox = inbox
         self._counters = counters
         self._on_hearing = on_hearing
-        self._filters = _filters(region, settings.share)
+        self._filters = asking.filters(region, settings.share)
         self._generation = 0
         self._acks: collections.deque[Token] = collections.deque()
+        self._outbox = Outbox()
+        self._unconfirmed: set[int] = set()
         self._client = self._build()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -101,6 +105,11 @@ class Consumer:
     def acknowledge(self, tokens: Sequence[Token]) -> None:
         """Tell the broker that these are committed."""
         self._acks.extend(tokens)
+        self._wake()
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish, retained, QoS 1. What a lost connection leaves unsent is forgotten."""
+        self._outbox.put(topic, payload)
         self._wake()
 
     def pause(self) -> None:
@@ -142,13 +151,15 @@ class Consumer:
         if settings.username:
             client.username_pw_set(settings.username, settings.password)
         if settings.tls:
-            client.tls_set_context(_tls(settings))
+            client.tls_set_context(asking.tls(settings))
         # With it set, paho queues and leaves the writing to our loop.
         client.on_socket_register_write = lambda *_: None
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.max_inflight_messages_set(PUBLISH_WINDOW)
         return client
 
     def _on_connect(
@@ -160,7 +171,7 @@ class Consumer:
         _properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._ended = f"refused: {reason}{_advice(str(reason))}"
+            self._ended = f"refused: {reason}{asking.advice(str(reason))}"
             return
         client.subscribe([(name, SubscribeOptions(qos=1)) for name in self._filters])
 
@@ -185,6 +196,8 @@ class Consumer:
             return
         self._subscribed = True
         self._told.clear()
+        # Whoever hears of this connection publishes all anew.
+        self._outbox.clear()
         self._counters.connections += 1
         log.info("broker connected address=%s", self._settings.address)
         self._on_hearing(True)
@@ -198,7 +211,29 @@ class Consumer:
         _properties: Properties | None,
     ) -> None:
         if self._ended is None:
-            self._ended = f"disconnected: {reason}{_advice(str(reason))}"
+            self._ended = f"disconnected: {reason}{asking.advice(str(reason))}"
+
+    def _on_publish(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        mid: int,
+        reason: ReasonCode,
+        _properties: Properties,
+    ) -> None:
+        self._unconfirmed.discard(mid)
+        if not reason.is_failure:
+            self._counters.watermarks += 1
+            return
+        self._counters.watermarks_refused += 1
+        told = f"watermark: {reason}"
+        if told not in self._told:
+            self._told.add(told)
+            log.warning(
+                "watermark refused reason=%r; let this account write jaga/1/+/+/watermark"
+                " (the broker's ACL): without it every site sends all again, for ever",
+                str(reason),
+            )
 
     def _on_message(
         self, _client: paho.Client, _userdata: object, message: MQTTMessage
@@ -298,6 +333,7 @@ class Consumer:
                 self._ended = "no answer to CONNECT or SUBSCRIBE"
                 break
             self._send_acks()
+            self._send_outbox()
             if self._closing.is_set() and not self._acks:
                 return self._disconnect()
             self._turn(sock)
@@ -333,6 +369,16 @@ class Consumer:
             else:
                 self._counters.late_acknowledgements += 1
 
+    def _send_outbox(self) -> None:
+        while self._subscribed and len(self._unconfirmed) < PUBLISH_WINDOW:
+            waiting = self._outbox.take()
+            if waiting is None:
+                return
+            topic, payload = waiting
+            self._unconfirmed.add(
+                self._client.publish(topic, payload, qos=1, retain=True).mid
+            )
+
     def _disconnect(self) -> str:
         """Send what is queued, then DISCONNECT; the session stays at the broker."""
         client = self._client
@@ -345,43 +391,3 @@ class Consumer:
             select.select([], [sock], [], 0.2)
             client.loop_write()
         return "closed"
-
-
-def _filters(region: str, share: str | None) -> tuple[str, ...]:
-    """Return what to subscribe to.
-
-    Statuses are never shared: retained messages are not sent to a shared subscription
-    (MQTT 5.0, 4.8.2), and each collector needs to know who is online.
-    """
-    shared = topics.subscription(region, share=share)
-    own = topics.subscription(region)
-    return tuple(
-        own[n] if leaf == "status" else shared[n]
-        for n, leaf in enumerate(topics.CONSUMED)
-    )
-
-
-def _tls(settings: Mqtt) -> ssl.SSLContext:
-    """Return the TLS context; raises BrokerError if a file is not what it should be."""
-    try:
-        context = ssl.create_default_context(cafile=settings.ca)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if settings.cert is not None:
-            context.load_cert_chain(settings.cert, settings.key)
-    except (OSError, ssl.SSLError) as error:
-        message = (
-            f"mqtt.ca, mqtt.cert or mqtt.key cannot be used: {error}; "
-            "they must be PEM files, and the key must belong to the certificate"
-        )
-        raise BrokerError(message) from error
-    return context
-
-
-def _advice(reason: str) -> str:
-    """Return what to do about a reason code, for those that a person can mend."""
-    return {
-        "Not authorized": "; check [mqtt] username, password or the certificate",
-        "Bad user name or password": "; check [mqtt] username and password",
-        "Client identifier not valid": "; choose another [mqtt] client_id",
-        "Session taken over": "; another collector runs with this [mqtt] client_id",
-    }.get(reason, "")

@@ -77,6 +77,18 @@ def heartbeat(state: SiteState, beat: Beat, moment: Moment) -> SiteState:
     )
 
 
+def late(state: SiteState, beat: Beat) -> SiteState:
+    """Return the state after a heartbeat out of a history, not stored before.
+
+    It tells nothing of now: neither that the site lives nor how it is. If it is of the
+    last minutes, the loss figures get the probes that they missed.
+    """
+    last = state.beat
+    if last is None or beat.boot != last.boot or beat.seq >= last.seq:
+        return state
+    return replace(state, memory=loss.remember(state.memory, beat, newest=False))
+
+
 def transition(state: SiteState, event: Transition, moment: Moment) -> SiteState:
     """Return the state after an event that was not stored before.
 

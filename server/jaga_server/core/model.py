@@ -122,6 +122,8 @@ class Transition:
     detected_ms: int | None
     switched_ms: int | None
     evidence: dict[str, str]
+    by_clock: bool = True
+    """False: `t_ms` is its arrival, until its boot is dated."""
 
 
 @dataclass(frozen=True, slots=True)

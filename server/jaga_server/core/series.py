@@ -35,6 +35,8 @@ class Sample:
     rtt_mean_ms: float | None
     rtt_max_ms: float | None
     active: bool
+    by_clock: bool = True
+    """False: `t_ms` is its arrival, until its boot is dated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Point:
     rtt_max_ms: float | None
     loss_ratio: float | None
     active: bool
+    by_clock: bool = True
+    """False: some of it is dated by its arrival."""
 
 
 def bucket_s(from_ms: int, to_ms: int, samples: int) -> int:
@@ -107,4 +111,5 @@ def _merged(t_ms: int, members: Sequence[Sample]) -> Point:
         max((m.rtt_max_ms for m in members if m.rtt_max_ms is not None), default=None),
         lost / sent if sent else None,
         members[-1].active,
+        all(m.by_clock for m in members),
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from jaga_agent.wire import echo, messages, topics
+from jaga_agent.wire import echo, evidence, messages, topics
+from jaga_agent.wire.evidence import Digest, Histogram, History
 from jaga_agent.wire.messages import (
     Event,
     Heartbeat,
@@ -13,13 +15,19 @@ from jaga_agent.wire.messages import (
     ModeCode,
     Status,
 )
+from jaga_agent.wire.orders import Command, Order, Reply
 from jaga_server.core import model
+
+if TYPE_CHECKING:
+    from jaga_agent.wire.evidence import HistoryItem
+    from jaga_server.core.dating import Dated
 
 UNKNOWN_TOPIC = "unknown topic"
 MALFORMED = "malformed"
 NAMED_TWICE = "uplink named twice"
 TOO_MANY_UNLISTED = "too many sites that are not on the list"
 UNSTORABLE = "unstorable"
+CONFLICT = "another record of that number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +59,76 @@ class RejectedError(ValueError):
         self.site = site
 
 
-Message = Heartbeat | Event | Status
+Record = Heartbeat | Event | Histogram | Digest
+Message = Heartbeat | Event | Status | History | Command | Reply
 HEALTH = {code: model.Health[code.name] for code in messages.HealthCode}
 MODE = {code: model.Mode[code.name] for code in ModeCode}
+_KINDS: dict[str, type[Message]] = {
+    "heartbeat": Heartbeat,
+    "event": Event,
+    "status": Status,
+    "history": History,
+    "command": Command,
+    "reply": Reply,
+}
+"""What a collector consumes, by leaf."""
 
 
 def open_envelope(received: Received) -> tuple[topics.Topic, Message]:
     """Return the topic's parts and the message; raises RejectedError."""
     topic = topics.parse(received.topic)
-    if topic is None:
+    kind = None if topic is None else _KINDS.get(topic.leaf)
+    if topic is None or kind is None:
         raise RejectedError(UNKNOWN_TOPIC, received.topic[:200], None)
     try:
-        message = _decode(received.payload, topic.leaf)
+        message: Message = messages.decode(received.payload, kind)
     except MalformedMessage as error:
         raise RejectedError(MALFORMED, str(error), topic.site) from error
-    if isinstance(message, Heartbeat):
-        names = Counter(uplink.name for uplink in message.uplinks)
-        twice = [name for name, count in names.items() if count > 1]
-        if twice:
-            raise RejectedError(NAMED_TWICE, twice[0], topic.site)
+    if isinstance(message, Heartbeat | Event):
+        _check(message, topic.site)
     return topic, message
 
 
-def _decode(payload: bytes, leaf: str) -> Message:
-    match leaf:
-        case "heartbeat":
-            return messages.decode(payload, Heartbeat)
-        case "event":
-            return messages.decode(payload, Event)
-        case _:
-            return messages.decode(payload, Status)
+def unpack(history: History, site: str) -> tuple[HistoryItem, ...]:
+    """Return a history's items, still closed; raises RejectedError."""
+    try:
+        return evidence.unpack(history.packed)
+    except MalformedMessage as error:
+        raise RejectedError(MALFORMED, str(error), site) from error
+
+
+def open_item(item: HistoryItem, site: str) -> Record:
+    """Return the record in one item; raises RejectedError."""
+    try:
+        record = evidence.open_item(item)
+    except MalformedMessage as error:
+        raise RejectedError(MALFORMED, str(error), site) from error
+    _check(record, site)
+    return record
+
+
+def open_order(command: Command, site: str) -> Order:
+    """Return what a command orders, for the log; raises RejectedError.
+
+    Whether it is signed by whom it names only the site can tell.
+    """
+    try:
+        return messages.decode(command.body, Order)
+    except MalformedMessage as error:
+        raise RejectedError(MALFORMED, str(error), site) from error
+
+
+def _check(record: Record, site: str) -> None:
+    """Refuse what the types cannot; raises RejectedError."""
+    if record.seq < 1:
+        raise RejectedError(MALFORMED, "seq counts from 1", site)
+    if isinstance(record, Heartbeat | Histogram):
+        names = Counter(uplink.name for uplink in record.uplinks)
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise RejectedError(NAMED_TWICE, twice[0], site)
+    if isinstance(record, Histogram) and record.begin_ms > record.at_ms:
+        raise RejectedError(MALFORMED, "begin_ms after at_ms", site)
 
 
 def beat(site: str, wire: Heartbeat, t_ms: int, arrival_ms: int) -> model.Beat:
@@ -114,13 +162,15 @@ def beat(site: str, wire: Heartbeat, t_ms: int, arrival_ms: int) -> model.Beat:
     )
 
 
-def transition(site: str, wire: Event, t_ms: int, arrival_ms: int) -> model.Transition:
+def transition(
+    site: str, wire: Event, dated: Dated, arrival_ms: int
+) -> model.Transition:
     """Return the event as the core knows it."""
     return model.Transition(
         site,
         wire.boot,
         wire.seq,
-        t_ms,
+        dated.t_ms,
         arrival_ms,
         wire.kind,
         wire.rule,
@@ -131,6 +181,7 @@ def transition(site: str, wire: Event, t_ms: int, arrival_ms: int) -> model.Tran
         wire.detected_ms,
         wire.switched_ms,
         wire.evidence,
+        dated.by_clock,
     )
 
 

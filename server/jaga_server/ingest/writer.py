@@ -19,10 +19,11 @@ from jaga_server.core import district
 from jaga_server.core.district import Moment
 from jaga_server.core.hearing import Hearing
 from jaga_server.core.model import SiteState
-from jaga_server.errors import StoreError
+from jaga_server.errors import StoreError, StoreReplacedError
 from jaga_server.ingest import batch as batches
 from jaga_server.ingest import received as inbox
 from jaga_server.ingest.batch import Outcome
+from jaga_server.ingest.inbox import Inbox
 from jaga_server.ingest.update import Update
 from jaga_server.store.sqlite import UnstorableError
 
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
     from jaga_server.core.model import LastResort, Thresholds, Transition
     from jaga_server.ingest.counters import Counters
     from jaga_server.ingest.received import Received, Token
+    from jaga_server.ingest.watermarks import Watermarks
     from jaga_server.store.sqlite import Store
 
 log = logging.getLogger(__name__)
 
 BATCH = 500
+BATCH_BYTES = 256 * 1024
+"""A batch ends with the message that exceeds it: five full histories, 10,000 records."""
 BATCH_WAIT_S = 0.05
 TICK_S = 1.0
 """How often silence is judged."""
@@ -59,10 +63,12 @@ class Writer:
         acknowledge: Callable[[Sequence[Token]], None],
         publish: Callable[[Update], None],
         commit_seconds: Callable[[float], None],
-        capacity: int,
+        watermarks: Watermarks,
+        inbox: queue.Queue[Received] | None = None,
     ) -> None:
         """`acknowledge` and `publish` are called on the writer's thread."""
-        self.inbox: queue.Queue[Received] = queue.Queue(capacity)
+        self.inbox = Inbox() if inbox is None else inbox
+        self._watermarks = watermarks
         self._store = store
         self._listed = listed
         self._thresholds = thresholds
@@ -84,6 +90,7 @@ class Writer:
         self._sights: dict[str, LastResort] = {}
         self._sights_lock = threading.Lock()
         self._connected = threading.Event()
+        self._connection = 0
         self._stopping = threading.Event()
         self._abandon = threading.Event()
         self._told: set[tuple[str | None, str]] = set()
@@ -102,6 +109,7 @@ class Writer:
     def hear(self, *, connected: bool) -> None:
         """Tell whether the collector is connected and subscribed."""
         if connected:
+            self._connection += 1
             self._connected.set()
         else:
             self._connected.clear()
@@ -130,6 +138,9 @@ class Writer:
     def _main(self) -> None:
         try:
             self._run()
+        except StoreReplacedError as error:
+            self.failure = error
+            log.error("writer ends: %s", error)  # noqa: TRY400 (expected: one line, no traceback)
         except BaseException as error:
             # A fault of ours, not of the database: the process must end and be
             # started anew rather than serve a page that no longer changes.
@@ -162,12 +173,14 @@ class Writer:
                 self.inbox.get(timeout=wait_s) if wait_s else self.inbox.get_nowait()
             )
             end_s = clock.monotonic_s() + BATCH_WAIT_S
-            while len(batch) < BATCH:
+            weight = len(batch[0].payload)
+            while len(batch) < BATCH and weight < BATCH_BYTES:
                 left_s = end_s - clock.monotonic_s()
                 if left_s <= 0 or self._stopping.is_set():
                     batch.append(self.inbox.get_nowait())
                 else:
                     batch.append(self.inbox.get(timeout=left_s))
+                weight += len(batch[-1].payload)
         except queue.Empty:
             pass
         return batch
@@ -180,16 +193,20 @@ class Writer:
             self._hearing = self._hearing.stop(now_ms)
         return Moment(clock.wall_ms(), self._hearing.read(now_ms))
 
-    def _write(self, batch: Sequence[Received]) -> None:
+    def _write(self, batch: Sequence[Received], *, apart: bool = False) -> None:
         moment = self._moment()
         started_s = clock.monotonic_s()
         try:
-            outcome = self._persist(lambda: self._attempt(batch, moment))
+            outcome = self._persist(lambda: self._attempt(batch, moment, apart=apart))
         except UnstorableError as error:
             if len(batch) > 1:
                 # One of them can never be stored: alone, it harms no other.
                 for message in batch:
                     self._write([message])
+                return
+            if not apart:
+                # Nor does one record in a history harm the others in it.
+                self._write(batch, apart=True)
                 return
             detail = str(error)
             outcome = self._persist(lambda: self._bury(batch[0], detail))
@@ -199,10 +216,13 @@ class Writer:
         self._count(outcome)
         self.states.update(outcome.states)
         self._last_message_ms = outcome.last_message_ms or self._last_message_ms
+        self._watermarks.touch(outcome.touched)
         self._acknowledge([m.token for m in batch if m.token is not None])
         self._publish(self._update(outcome.states, outcome.events))
 
-    def _attempt(self, batch: Sequence[Received], moment: Moment) -> Outcome:
+    def _attempt(
+        self, batch: Sequence[Received], moment: Moment, *, apart: bool
+    ) -> Outcome:
         return batches.write(
             batch,
             self._store,
@@ -210,6 +230,7 @@ class Writer:
             listed=self._listed,
             moment=moment,
             thresholds=self._thresholds,
+            apart=apart,
         )
 
     def _bury(self, message: Received, detail: str) -> Outcome:
@@ -261,8 +282,14 @@ class Writer:
         counters.stored.update(outcome.stored)
         counters.duplicate += outcome.duplicate
         counters.unknown_site += outcome.unknown_site
-        for message, refusal in outcome.rejected:
+        counters.history_items.update(outcome.items)
+        counters.history_duplicate += outcome.items_duplicate
+        counters.lost += outcome.lost
+        for _, refusal in outcome.rejected:
             counters.rejected[refusal.reason] += 1
+        for _, refusal in outcome.items_rejected:
+            counters.history_rejected[refusal.reason] += 1
+        for message, refusal in (*outcome.rejected, *outcome.items_rejected):
             fault = (refusal.site, refusal.reason)
             # Once for each site and reason: a site that says it every 10 s is one fault.
             if fault in self._told or len(self._told) >= TOLD:
@@ -311,3 +338,7 @@ class Writer:
                 self._heard_kept = moment.heard
         self.states.update(changed)
         self._publish(self._update(changed, []))
+        if self._connected.is_set():
+            self._watermarks.tell(
+                self._connection, round(clock.monotonic_s() * 1000), clock.wall_ms()
+            )

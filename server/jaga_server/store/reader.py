@@ -15,21 +15,26 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jaga_agent.wire.messages import ModeCode
+from jaga_server.core import coverage
 from jaga_server.core.model import Mode, Transition
 from jaga_server.core.series import Sample
 from jaga_server.errors import StoreError
-from jaga_server.store.sqlite import Memory, migrations, remember
+from jaga_server.store import held
+from jaga_server.store.memory import Memory, remember
+from jaga_server.store.opening import migrations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from jaga_server.core.coverage import Coverage
 
 CONNECTIONS = 4
 MODES = {code.value: Mode[code.name] for code in ModeCode}
 
 _EVENTS = (
     "SELECT site, boot, event.seq, event.t_ms, arrival_ms, kind, rule, uplink, old, new,"
-    " reason, detected_ms, switched_ms, evidence FROM event"
+    " reason, detected_ms, switched_ms, evidence, offset_ms IS NOT NULL FROM event"
     " JOIN site USING (site_no) JOIN boot USING (boot_no)"
     " JOIN record ON record.boot_no = event.boot_no AND record.seq = event.seq"
 )
@@ -38,13 +43,18 @@ _SAMPLES = """
         VALUES (:from_ms / 60000) UNION ALL
         SELECT n + 1 FROM span WHERE n < :to_ms / 60000
     )
-    SELECT t_ms, uplink, mode, sent, lost, rtt_min_us, rtt_mean_us, rtt_max_us, active
-    FROM span CROSS JOIN sample ON minute = n
-    WHERE site_no = (SELECT site_no FROM site WHERE site = :site)
+    SELECT t_ms, uplink, mode, sent, lost, rtt_min_us, rtt_mean_us, rtt_max_us, active,
+        offset_ms IS NOT NULL
+    FROM span CROSS JOIN sample ON minute = n CROSS JOIN boot USING (boot_no)
+    WHERE sample.site_no = (SELECT site_no FROM site WHERE site = :site)
         AND t_ms BETWEEN :from_ms AND :to_ms
     ORDER BY t_ms
 """
 # CROSS JOIN keeps SQLite to this order: one seek for each minute, not a scan.
+_BOOTS = (
+    "SELECT boot_no, site, boot, offset_ms, first_arrival_ms, touched_ms FROM boot"
+    " JOIN site USING (site_no)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +63,25 @@ class Tally:
 
     heartbeats: int
     lost: int
-    """Sequence numbers up to the highest that never came."""
+    """Records that the site said it will never send."""
+    missing: int
+    """Numbers in gaps: neither stored nor said to be lost."""
     last_seq: int | None
-    """The highest; None while nothing is stored."""
+    """The highest that is stored; None while nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootHeld:
+    """What the database holds of one boot."""
+
+    site: str
+    boot: bytes
+    began_ms: int | None
+    """Unix milliseconds; None: no record of it had a confirmed clock yet."""
+    first_arrival_ms: int
+    touched_ms: int
+    """Last arrival, to the minute."""
+    coverage: Coverage
 
 
 class Reader:
@@ -131,7 +157,11 @@ class Reader:
         return [
             Transition(*facts)
             for facts in (
-                (*row[:-1], msgspec.json.decode(row[-1], type=dict[str, str]))
+                (
+                    *row[:-2],
+                    msgspec.json.decode(row[-2], type=dict[str, str]),
+                    bool(row[-1]),
+                )
                 for row in rows
             )
         ]
@@ -143,7 +173,7 @@ class Reader:
             rows = db.execute(
                 _SAMPLES, {"site": site, "from_ms": from_ms, "to_ms": to_ms}
             ).fetchall()
-        for t_ms, name, mode, sent, lost, least, mean, most, active in rows:
+        for t_ms, name, mode, sent, lost, least, mean, most, active, by_clock in rows:
             found.setdefault(name, []).append(
                 Sample(
                     t_ms,
@@ -155,6 +185,7 @@ class Reader:
                     _ms(mean),
                     _ms(most),
                     bool(active),
+                    bool(by_clock),
                 )
             )
         return found
@@ -162,14 +193,48 @@ class Reader:
     def tally(self, site: str, boot: bytes) -> Tally:
         """Return what is stored of a site's boot; raises StoreError."""
         with self._borrow() as db:
-            records, highest, heartbeats = db.execute(
-                "SELECT count(*), coalesce(max(seq), 0),"
-                " coalesce(sum(leaf = 'heartbeat'), 0) FROM record WHERE boot_no ="
-                " (SELECT boot_no FROM boot JOIN site USING (site_no)"
-                " WHERE site = ? AND boot = ?)",
+            found = db.execute(
+                "SELECT boot_no FROM boot JOIN site USING (site_no)"
+                " WHERE site = ? AND boot = ?",
                 (site, boot),
             ).fetchone()
-        return Tally(heartbeats, max(0, highest - records), highest or None)
+            if found is None:
+                return Tally(0, 0, 0, None)
+            highest, heartbeats = db.execute(
+                "SELECT max(seq), coalesce(sum(leaf = 'heartbeat'), 0) FROM record"
+                " WHERE boot_no = ?",
+                found,
+            ).fetchone()
+            covered = held.load(db, found[0])
+        missing = coverage.count(covered.gaps)
+        return Tally(heartbeats, covered.lost_count, missing, highest)
+
+    def boots(self, site: str, limit: int) -> list[BootHeld]:
+        """Return at most `limit` boots of a site, touched last first; raises StoreError."""
+        where = "WHERE site = :site ORDER BY touched_ms DESC, boot_no DESC LIMIT :limit"
+        return self._boots(where, {"site": site, "limit": limit})
+
+    def incomplete(self, site: str | None = None) -> list[BootHeld]:
+        """Return the boots with gaps or losses, by site, oldest first; raises StoreError."""
+        where = (
+            "WHERE boot_no IN (SELECT boot_no FROM coverage GROUP BY boot_no"
+            " HAVING count(*) > 1 OR min(first) > 1 UNION SELECT boot_no FROM lost)"
+            " AND :site IN (site, '') ORDER BY site, first_arrival_ms, boot_no"
+        )
+        return self._boots(where, {"site": site or ""})
+
+    def _boots(self, where: str, values: dict[str, object]) -> list[BootHeld]:
+        with self._borrow() as db:
+            # One snapshot: a span that grows meanwhile must not look like a gap.
+            db.execute("BEGIN")
+            try:
+                rows = db.execute(f"{_BOOTS} {where}", values).fetchall()
+                return [
+                    BootHeld(site, boot, began, first, touched, held.load(db, number))
+                    for number, site, boot, began, first, touched in rows
+                ]
+            finally:
+                db.execute("COMMIT")
 
 
 def _ms(us: int | None) -> float | None:

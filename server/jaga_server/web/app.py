@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 HOUR_MS = 3_600_000
 DETAIL_EVENTS = 50
+BOOTS_LISTED = 50
 _JSON = msgspec.json.Encoder()
 
 
@@ -87,8 +88,14 @@ class Api:
                 lost=tally.lost if tally else 0,
                 events=tuple(views.event_view(event) for event in events),
                 last_seq=tally.last_seq if tally else None,
+                missing=tally.missing if tally else 0,
             )
         )
+
+    async def boots(self, request: Request) -> Response:
+        site = self._site(request.path_params["site"]).site
+        boots = await run_in_threadpool(self._reader.boots, site, BOOTS_LISTED)
+        return _answer(schema.SiteBoots(site, tuple(map(views.boot_view, boots))))
 
     async def series(self, request: Request) -> Response:
         site = self._site(request.path_params["site"])

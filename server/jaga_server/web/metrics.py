@@ -83,6 +83,7 @@ class _Live(Collector):
             "Not sent, because their connection was gone.",
             counters.late_acknowledgements,
         )
+        yield from _evidence(counters)
         yield _count("batches", "Batches committed.", counters.batches)
         yield _count("store_retries", "Refusals of the database.", counters.retries)
         yield _count("connections", "Connections that worked.", counters.connections)
@@ -108,6 +109,43 @@ class _Live(Collector):
             number = sum(view.condition == condition.value for view in views)
             sites.add_metric([condition.value], number)
         yield sites
+
+
+def _evidence(counters: Counters) -> Iterable[Metric]:
+    """Yield what tells whether the sites' records are complete."""
+    yield _counts(
+        "history_items",
+        "New records out of histories.",
+        "leaf",
+        counters.history_items.copy(),
+    )
+    yield _count(
+        "history_duplicate",
+        "Records in histories that were stored already.",
+        counters.history_duplicate,
+    )
+    yield _counts(
+        "history_rejected",
+        "Items of histories that can never be stored.",
+        "reason",
+        counters.history_rejected.copy(),
+    )
+    yield _count(
+        "records_lost",
+        "Records that sites said they will never send.",
+        counters.lost,
+    )
+    yield _gauge(
+        "gaps_open",
+        "Gaps in the boots that each site's last watermark named.",
+        counters.gaps_open,
+    )
+    yield _count("watermarks", "Watermarks that the broker took.", counters.watermarks)
+    yield _count(
+        "watermarks_refused",
+        "Watermarks that the broker refused.",
+        counters.watermarks_refused,
+    )
 
 
 class _Echo(Collector):

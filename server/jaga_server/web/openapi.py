@@ -60,6 +60,14 @@ ROUTES: Final = (
         errors=(404,),
     ),
     Route(
+        "/api/1/sites/{site}/boots",
+        "boots",
+        "What is stored of each boot of a site: gaps, and what is known to be lost.",
+        schema.SiteBoots,
+        parameters=(_SITE,),
+        errors=(404,),
+    ),
+    Route(
         "/api/1/sites/{site}/series",
         "series",
         "A site's round trips and loss over time; the last hour if not told.",

@@ -21,6 +21,10 @@ with an uplink down or degraded, or overdue. offline: offline. unknown: never he
 
 Health = Literal["unknown", "up", "degraded", "down"]
 
+Dated = Literal["clock", "arrival"]
+"""By what an instant is known: the site's clock, confirmed at some time in that boot; or,
+until that is so, its arrival here (provisional: it will be dated anew)."""
+
 
 class UplinkView(msgspec.Struct, frozen=True):
     """One uplink of a site, as of its last heartbeat."""
@@ -101,6 +105,7 @@ class EventView(msgspec.Struct, frozen=True):
     detected_ms: int | None
     switched_ms: int | None
     evidence: dict[str, str]
+    dated: Dated = "clock"
 
 
 class SiteDetail(msgspec.Struct, frozen=True):
@@ -115,11 +120,44 @@ class SiteDetail(msgspec.Struct, frozen=True):
     heartbeats: int
     """Stored from this site, of its current boot."""
     lost: int
-    """Sequence numbers of its current boot that never came (holes)."""
+    """Records of its current boot that it said it will never send."""
     events: tuple[EventView, ...]
     """The last 50."""
     last_seq: int | None = None
     """Highest sequence number stored of its current boot."""
+    missing: int = 0
+    """Records of its current boot that others came after: asked for again."""
+
+
+class BootView(msgspec.Struct, frozen=True):
+    """What is stored of one boot of a site. Ranges are first and last, both of it."""
+
+    boot: str
+    """Hexadecimal."""
+    began_ms: int | None
+    """null: no record of it had a confirmed clock yet, all are dated by their arrival."""
+    dated: Dated
+    first_arrival_ms: int
+    last_arrival_ms: int
+    """To the minute."""
+    records: int
+    """Stored."""
+    through: int
+    """Up to this one all are stored or known to be lost; 0: not even the first."""
+    highest: int
+    missing: int
+    """Records in gaps."""
+    gaps: tuple[tuple[int, int], ...]
+    """Neither stored nor known to be lost: the watermark asks for them."""
+    lost: tuple[tuple[int, int], ...]
+    """The site said that it will never send them, and they never came."""
+
+
+class SiteBoots(msgspec.Struct, frozen=True):
+    """GET /api/1/sites/{site}/boots: the last 50, touched last first."""
+
+    site: str
+    boots: tuple[BootView, ...]
 
 
 class ConditionCounts(msgspec.Struct, frozen=True):
@@ -195,6 +233,8 @@ class UplinkSeries(msgspec.Struct, frozen=True):
     rtt_max_ms: tuple[float | None, ...]
     loss_ratio: tuple[float | None, ...]
     active: tuple[bool, ...]
+    by_clock: tuple[bool, ...]
+    """false: some of it is dated by its arrival, until its boot has a confirmed clock."""
 
 
 class Series(msgspec.Struct, frozen=True):

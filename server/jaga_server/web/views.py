@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jaga_server.core import loss, series, summary
+from jaga_server.core import coverage, loss, series, summary
 from jaga_server.core.model import Condition, Health, SiteState
 from jaga_server.web import schema
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from jaga_server.core.model import Host, Site, Thresholds, Transition
     from jaga_server.core.series import Sample
+    from jaga_server.store.reader import BootHeld
 
 _HEALTH: dict[Health, schema.Health] = {
     Health.UNKNOWN: "unknown",
@@ -122,6 +123,30 @@ def event_view(event: Transition) -> schema.EventView:
         detected_ms=event.detected_ms,
         switched_ms=event.switched_ms,
         evidence=event.evidence,
+        dated=_dated(by_clock=event.by_clock),
+    )
+
+
+def _dated(*, by_clock: bool) -> schema.Dated:
+    return "clock" if by_clock else "arrival"
+
+
+def boot_view(boot: BootHeld) -> schema.BootView:
+    """Return what is stored of a boot."""
+    covered = boot.coverage
+    mark = covered.mark(coverage.SPANS)
+    return schema.BootView(
+        boot=boot.boot.hex(),
+        began_ms=boot.began_ms,
+        dated=_dated(by_clock=boot.began_ms is not None),
+        first_arrival_ms=boot.first_arrival_ms,
+        last_arrival_ms=boot.touched_ms,
+        records=coverage.count(covered.held) - covered.lost_count,
+        through=mark.through,
+        highest=mark.highest,
+        missing=coverage.count(mark.gaps),
+        gaps=mark.gaps,
+        lost=covered.lost,
     )
 
 
@@ -233,4 +258,5 @@ def _columns(
         rtt_max_ms=tuple(r.rtt_max_ms for r in rows),
         loss_ratio=tuple(r.loss_ratio for r in rows),
         active=tuple(r.active for r in rows),
+        by_clock=tuple(r.by_clock for r in rows),
     )
