@@ -23,7 +23,7 @@ from jaga_agent.wiring import broker_settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jaga_agent.ports import BrokerListener, Will
+    from jaga_agent.ports import BrokerListener
     from jaga_agent.report import Stamp
     from lab.field import Files
 
@@ -42,8 +42,7 @@ def configuration(site: str, host: str, port: int, files: Files | None) -> str:
         for n, name in enumerate(UPLINKS)
     )
     return (
-        f'[site]\nid = "{site}"\n{uplinks}'
-        f'[mqtt]\nhost = "{host}"\nport = {port}\n{tls}'
+        f'[site]\nid = "{site}"\n{uplinks}[mqtt]\nhost = "{host}"\nport = {port}\n{tls}'
     )
 
 
