@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jaga_agent.report import Stamp
     from lab.field import Files
 
-UPLINKS = ("telkomsel", "indosat")
+UPLINKS = ("telkomsel", "indosat", "starlink")
 
 
 def configuration(site: str, host: str, port: int, files: Files | None) -> str:
