@@ -30,7 +30,7 @@ from jaga_agent.wire.evidence import (
     Watermark,
     pack,
 )
-from jaga_server.core import marking
+from jaga_server.core import marking, model
 from lab.field import Field
 from support.capture import Capture
 from support.mqtt_client import Client
@@ -49,6 +49,7 @@ SENT = 60
 """Of each kind of message."""
 PAUSE_S = 0.06
 """Longer than a delayed TCP acknowledgement (Linux: 40 ms)."""
+STAGE = {mode: model.Mode[mode.name] for mode in Mode}
 RECONNECTIONS = 20
 """Failovers, a broker's restart, a NAT that forgets: a bad day's."""
 RECORD_S = 300
@@ -175,8 +176,8 @@ async def test_a_day_of_telling_costs_what_it_may(field, tmp_path):
     for mode in Mode:
         beats = DAY_S / HEARTBEAT_S[mode]
         batches = DAY_S / CADENCE_S[mode]
-        # One while it only ticks along, at most one more for each history.
-        told_of = min(DAY_S * 1000 / marking.TICKING_MS, beats) + batches
+        # While it only ticks along, and after each connection.
+        told_of = DAY_S * 1000 / marking.TICKING_MS[STAGE[mode]] + RECONNECTIONS
         day[mode] = (
             first
             + RECONNECTIONS * again

@@ -43,15 +43,7 @@ class TlsCollector(CollectorProcess):
 
     def __init__(self, folder, field):
         super().__init__(folder, field.port, sites=shared_data() / "kutim-sites.csv")
-        files = field.collector()
-        text = self.config.read_text()
-        self.config.write_text(
-            text.replace("tls = false", "").replace(
-                "[mqtt]\n",
-                f'[mqtt]\nca = "{files.ca}"\ncert = "{files.cert}"\n'
-                f'key = "{files.key}"\n',
-            )
-        )
+        self.certify(field.collector(), field.collector("history"))
 
     def stored(self):
         """Boot, in hexadecimal, and seq of every record."""

@@ -16,6 +16,7 @@ from jaga_agent.adapters.mqtt import MqttBroker
 from jaga_agent.runtime.delivery import Delivery
 from jaga_agent.runtime.presence import Presence
 from jaga_agent.runtime.recorder import Recorder
+from jaga_agent.runtime.timekeeper import Timekeeper
 from jaga_agent.runtime.troubles import Troubles
 from jaga_agent.wire import messages as wire
 from jaga_agent.wiring import broker_settings
@@ -53,9 +54,9 @@ class SlimSite:
         """Read the configuration at `path`."""
         config, config_hash = config_module.load(path)
         self.id = config.site.id
-        clock = BoottimeClock()
+        clock = Timekeeper(BoottimeClock())
         self.spool = MemorySpool(boot, max_records=10_000)
-        settings = broker_settings(config)
+        settings = broker_settings(config, clock)
 
         def make_broker(listener: BrokerListener, will: object) -> MqttBroker:
             self.broker = MqttBroker(settings, listener, will)
