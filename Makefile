@@ -65,7 +65,7 @@ check: setup ## the inner habit: format, lint, types, import rules, fast tests
 	@$(AS_USER) $(BIN)/ruff check .
 	@$(AS_USER) $(BIN)/mypy
 	@$(AS_USER) $(BIN)/lint-imports
-	@$(AS_USER) $(BIN)/python -m pytest -q -m "not slow and not netns" $(ARGS)
+	@$(AS_USER) $(BIN)/python -m pytest -q -m "not slow and not netns and not torture" $(ARGS)
 
 .PHONY: bench-cost
 bench-cost: setup ## what the agent costs: processor and memory, idle and busy (as root)
