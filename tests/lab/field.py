@@ -102,12 +102,10 @@ class Field:
 
     def collector(self, name: str | None = None) -> Files:
         """Return the collector's files, or those of another connection beside it."""
-        if name is None:
-            return self._files("collector", "collector")
-        return self._files("collector", name, f"collector-{name}")
+        return self._files("collector", name or "collector")
 
-    def _files(self, kind: str, name: str, folder_name: str = "") -> Files:
-        folder = self.ca / f"{kind}s" / (folder_name or name)
+    def _files(self, kind: str, name: str) -> Files:
+        folder = self.ca / f"{kind}s" / name
         if not (folder / f"{kind}.crt").exists():
             self.deploy(kind, "issue", name)
         return Files(folder / "ca.crt", folder / f"{kind}.crt", folder / f"{kind}.key")

@@ -59,7 +59,7 @@ class SpoolHome:
         memory = spool._memory
         with memory.changed:
             memory.fresh.clear()
-            memory.urgent = memory.marks_dirty = False
+            memory.urgent = memory.marks_dirty = memory.marks_urgent = False
             memory.flushing = memory.suspect = False
         spool.close()
 

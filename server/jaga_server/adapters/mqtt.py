@@ -52,7 +52,8 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 20
 CONNECT_TIMEOUT_S = 5.0
-BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=15)
+BACKOFF = tenacity.wait_random_exponential(multiplier=0.1, max=2)
+"""There is one of us, and a broker without its subscriber drops what sites send."""
 MAXIMUM_PACKET_BYTES = 262_144
 """The broker discards anything larger unseen; a heartbeat is near 120 bytes."""
 PUBLISH_WINDOW = 20

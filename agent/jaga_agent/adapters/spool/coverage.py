@@ -100,7 +100,7 @@ class Coverage:
     def cover(self, mark: Watermark) -> bool:
         """Take a watermark; return whether anything is other than before."""
         before = [boot.mark for boot in self._boots]
-        if mark.store != self.store or mark.revision < self.revision:
+        if self.goes_back(mark):
             # Another database, or an older state of it: it is not known what it has of
             # boots that it does not speak of.
             for boot in self._boots:
@@ -117,6 +117,10 @@ class Coverage:
         for boot in changed:
             self._paint(boot)
         return bool(changed)
+
+    def goes_back(self, mark: Watermark) -> bool:
+        """Return whether it is of another database, or of an older state of it."""
+        return mark.store != self.store or mark.revision < self.revision
 
     def is_covered(self, token: int) -> bool:
         """Return whether the collector has it."""

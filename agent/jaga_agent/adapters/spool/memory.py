@@ -95,7 +95,7 @@ class Memory:
         self.urgent = self.suspect = self.closing = self.flushing = False
         self.failing = False
         """The card does not take what is written."""
-        self.marks_dirty = False
+        self.marks_dirty = self.marks_urgent = False
         self.pace = WritePace(at=now())
         self._now = now
         self._max_tail_bytes = max_tail_bytes
@@ -148,8 +148,12 @@ class Memory:
     def cover(self, mark: Watermark) -> None:
         """Take a watermark."""
         self._last_mark = mark
+        goes_back = self.coverage.goes_back(mark)
         if self.coverage.cover(mark):
             self.marks_dirty = True
+            # Else a kill would bring back what is not true any more, for boots that no
+            # later watermark speaks of.
+            self.marks_urgent |= goes_back
             self.changed.notify_all()
 
     def due(self) -> float | None:

@@ -118,6 +118,7 @@ class Writer:
                 or memory.urgent
                 or memory.suspect
                 or memory.flushing
+                or memory.marks_urgent
                 or self._unchecked
             ):
                 due = memory.due()
@@ -143,7 +144,9 @@ class Writer:
                 batch = memory.batch()
                 unreadable = sorted(memory.unreadable)
             marks = memory.marks_dirty and (
-                closing or self._now() - self._marks_at >= MARKS_S
+                closing
+                or memory.marks_urgent
+                or self._now() - self._marks_at >= MARKS_S
             )
             if not batch and not marks and not unreadable:
                 break
@@ -183,12 +186,14 @@ class Writer:
                     state.store, state.revision = coverage.store, coverage.revision
                     state.dropped = memory.dropped
                     state.last_token = memory.last_token
-                    memory.marks_dirty = False
+                    memory.marks_dirty = memory.marks_urgent = False
                 database.save_boots(boots, forgotten)
                 database.save_state(state)
             database.commit()
         except BaseException:
+            # To be saved again, if need be at once: the next try is `_wait`'s to time.
             memory.marks_dirty |= marks
+            memory.marks_urgent |= marks
             database.roll_back()
             raise
         if marks:
