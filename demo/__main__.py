@@ -171,7 +171,8 @@ class Story:
             records = stage.agent_status()["records"]
             detail = stage.get(f"/api/1/sites/{stage.site}")
             behind = records["last_seq"] - (detail["last_seq"] or 0)
-            if (records["waiting"] == 0 and behind <= 0) or time.monotonic() > deadline:
+            has_all = detail["missing"] == 0 and behind <= 0
+            if has_all or time.monotonic() > deadline:
                 lacking = detail["lost"] + detail["missing"]
                 lost = lacking + max(0, behind) + records["dropped"]
                 return lost, detail["heartbeats"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from jaga_agent import report
 from jaga_agent.config import HEARTBEAT_S
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from jaga_agent.runtime.sampling import Sampling
     from jaga_agent.runtime.usage import Usages
     from jaga_agent.wire.evidence import Histogram
+
+EARLY_RATIO: Final = 0.01
+"""A beat so little of its interval before its time is in time."""
 
 
 class Heartbeats:
@@ -98,8 +101,12 @@ class Heartbeats:
             interval_s = HEARTBEAT_S[self._config.site.mode]
             self._heartbeat()
             since_s = (self._clock.now() - interval_s * phase_ratio) % interval_s
+            wait_s = interval_s - since_s
+            if wait_s < interval_s * EARLY_RATIO:
+                # This was the beat that is so near; a timer may be a trifle early.
+                wait_s += interval_s
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), interval_s - since_s)
+                await asyncio.wait_for(self._changed.wait(), wait_s)
 
     def _heartbeat(self) -> None:
         self._usages.feed()
