@@ -117,18 +117,20 @@ def run_day(site: Site) -> None:
     site.case.day_commits = site.commits - commits
 
 
-def run_minutes(site: Site, minutes: float) -> None:
+def run_minutes(site: Site, minutes: float, *, is_real: bool) -> tuple[int, int]:
+    """Return the bytes written and the commits."""
+    os.sync()
     time.sleep(SETTLE_S)
     before, commits = site.card.written_bytes, site.commits
     began = time.perf_counter()
     for beat in range(round(minutes * 60 / BEAT_S)):
         site.home.now_s += BEAT_S
         site.beat(DAY_S + beat * BEAT_S)
-        time.sleep(max(began + (beat + 1) * BEAT_S - time.perf_counter(), 0))
-    site.settle()
+        site.settle()
+        if is_real:
+            time.sleep(max(began + (beat + 1) * BEAT_S - time.perf_counter(), 0))
     time.sleep(SETTLE_S)
-    site.case.alone.append(site.card.written_bytes - before)
-    site.case.alone_commits = site.commits - commits
+    return site.card.written_bytes - before, site.commits - commits
 
 
 def main() -> None:
@@ -148,16 +150,20 @@ def main() -> None:
             thread.join()
     finally:
         shutil.rmtree(folder)
-    print(
-        "| case | commits a day | a day's commits at once | a commit alone | MB a day |"
-    )
-    print("|---|---|---|---|---|")
+    print("| case | commits a day | a day's commits at once | MB a day |")
+    print("|---|---|---|---|")
     for case in CASES:
-        alone = case.alone[0] / case.alone_commits
+        more = EACH.more if case is EACH else AWAY.more
+        whole = case.day + case.day_commits * more
         print(
             f"| {case.name} | {case.day_commits:,} | {case.day / 1e6:.1f} MB |"
-            f" {alone / 1e3:.1f} kB | {case.day_bytes / 1e6:.1f} |"
+            f" {whole / 1e6:.1f} |"
         )
+    print(
+        f"\nA commit that stands alone costs {AWAY.more / 1e3:.1f} kB more"
+        f" ({AWAY.alone_commits} in {minutes:g} minutes), one of many 10 s apart"
+        f" {EACH.more / 1e3:.1f} kB."
+    )
 
 
 def measure(folder: Path, case: Case, minutes: float) -> None:
@@ -166,9 +172,11 @@ def measure(folder: Path, case: Case, minutes: float) -> None:
         site = Site(card, home, case)
         try:
             run_day(site)
-            # A night's rest: what was saved up of commits is there again.
+            # A day's rest before each: what was saved up of commits is there again.
             home.now_s += DAY_S
-            run_minutes(site, minutes)
+            case.at_once, _ = run_minutes(site, minutes, is_real=False)
+            home.now_s += DAY_S
+            case.alone, case.alone_commits = run_minutes(site, minutes, is_real=True)
         finally:
             home.close()
 
