@@ -58,6 +58,8 @@ class SpoolHome:
         spool = self.opened.pop()
         memory = spool._memory
         with memory.changed:
+            # A commit under way may end, as it may before a kill; the tail is not cut.
+            memory.committed = lambda batch, gone: None
             memory.fresh.clear()
             memory.urgent = memory.marks_dirty = memory.marks_urgent = False
             memory.flushing = memory.suspect = False

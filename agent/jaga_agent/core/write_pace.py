@@ -15,8 +15,8 @@ BATCH_S: Final = 30.0
 """What the collector lacks is in RAM alone for no longer, while the allowance lasts."""
 COVERED_BATCH_S: Final = 300.0
 """What the collector has; no longer than between two digests, which go at once."""
-STEADY_S: Final = 180.0
-"""One commit each is allowed for ever: 480 a day."""
+STEADY_S: Final = 240.0
+"""One commit each is allowed for ever: 360 a day."""
 ALLOWANCE: Final = 180.0
 """Commits saved up at most: an hour and a half of one each 30 s over the steady rate's."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from jaga_agent.adapters.spool.database import LOG_BYTES, damaged, is_corrupt, is_full
@@ -70,7 +71,7 @@ class Writer:
         self._overflowing = False
         if loaded is not None:
             self._take(loaded)
-        self._unchecked = loaded is not None
+        self._unchecked = True
         memory.failing = loaded is None
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._thread.start()
@@ -89,19 +90,30 @@ class Writer:
         self._gate.open(loaded.database)
 
     def _run(self) -> None:
+        self._try(self._check_file)
         while True:
             self._wait()
             closing = self._memory.closing
-            try:
-                self._round(closing=closing)
-            except (sqlite3.Error, OSError, SpoolError) as error:
-                self._failed(error)
+            self._try(partial(self._round, closing=closing))
             if closing:
                 break
         with self._gate.turn():
             self._gate.open(None)
             if self._database is not None:
                 self._database.close()
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (sqlite3.Error, OSError, SpoolError) as error:
+            self._failed(error)
+
+    def _check_file(self) -> None:
+        """Look at the whole file: at the start, and when a read went wrong."""
+        if self._database is not None:
+            with self._gate.turn():
+                self._database.check()
+        self._unchecked = False
 
     def _wait(self) -> None:
         """Return when there is something to do."""
@@ -119,7 +131,6 @@ class Writer:
                 or memory.suspect
                 or memory.flushing
                 or memory.marks_urgent
-                or self._unchecked
             ):
                 due = memory.due()
                 wait_s = None if due is None else due - self._now()
@@ -134,11 +145,9 @@ class Writer:
         if self._database is None or self._state is None:
             return
         memory = self._memory
-        if self._unchecked or memory.suspect:
+        if memory.suspect:
             memory.suspect = False
-            with self._gate.turn():
-                self._database.check()
-            self._unchecked = False
+            self._check_file()
         while True:
             with memory.changed:
                 batch = memory.batch()
