@@ -45,6 +45,9 @@ def main(card: str, run: str, kernel: str, seed: str) -> None:
             revision += 1
             one = BootMark(spool.boot, through, through)
             spool.cover(Watermark(b"store--1", revision, (one,)))
+        if dice.random() < 0.02:
+            # Long enough for the image to be copied.
+            time.sleep(0.15)
         if dice.random() < 0.2:
             time.sleep(dice.random() * 0.004)
 

@@ -151,6 +151,7 @@ class Writer:
         while True:
             with memory.changed:
                 batch = memory.batch()
+                memory.urgent &= bool(batch)
                 unreadable = sorted(memory.unreadable)
             marks = memory.marks_dirty and (
                 closing
