@@ -237,7 +237,7 @@ def test_status_tells_loss_by_its_way_and_the_clocks_offset(lab, district):
     # One machine, one clock.
     offset = answer["clock_offset"]
     assert abs(offset["offset_ms"]) <= offset["uncertainty_ms"]
-    screen = district.status()
+    screen = " ".join(district.status().split())
     assert "back from it 0 of" in screen
     assert "agrees with the collector's within" in screen
 

@@ -220,6 +220,7 @@ def columns(world: World, site_id: str, from_ms: int, to_ms: int) -> Series:
                 rtt_max_ms=tuple(highs),
                 loss_ratio=tuple(losses),
                 active=tuple(healthy.get(t) == uplink.name for t in instants),
+                by_clock=(True,) * len(instants),
             )
             for uplink, means, lows, highs, losses in uplinks
         ),

@@ -63,13 +63,13 @@ class Digests:
         self._recorded = recorded
         self._told: bytes | None = None
         """The certificate that this run's digests have named."""
+
+    def work(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what must run as long as the agent does; reads the spool as it is now."""
         if self._signer is None:
             _log.warning(
                 "no key in [mqtt]: digests are not signed and prove nothing of who sent"
             )
-
-    def work(self) -> list[Coroutine[Any, Any, None]]:
-        """Return what must run as long as the agent does; reads the spool as it is now."""
         try:
             before = list(self._spool.boots())
         except SpoolError as error:
