@@ -250,6 +250,24 @@ def test_a_collector_set_back_gets_it_all_again(world, same_store):
     assert again == list(range(41, 102))
 
 
+def test_a_restored_backup_without_this_boot_gets_it_all_again(world):
+    world.connect()
+    for _ in range(100):
+        world.record("heartbeat")
+        world.settle()
+    world.tell()
+    assert world.delivery.waiting == 0
+    del world.collector.committed[world.spool.boot]
+    world.tell()
+    assert world.delivery.waiting == 101
+    world.run(20, honest=True)
+    world.settle()
+    world.tell()
+    assert world.delivery.waiting == 0
+    again = [r[2] for r in world.collector.received if r[0] == "history"]
+    assert again == list(range(1, 102))
+
+
 def test_what_was_dropped_is_told_and_told_again_if_that_is_lost():
     world = World(site_config())
     world.spool._max_records = 10

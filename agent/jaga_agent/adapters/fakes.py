@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from jaga_agent.core.coverage import is_whole
 from jaga_agent.core.model import Instant
 from jaga_agent.errors import SpoolError
 from jaga_agent.ports import Counters, Device, SpooledRecord, Stamp
@@ -105,7 +106,8 @@ class MemorySpool:
 
     def cover(self, mark: Watermark) -> None:
         old, self._mark = self._mark, mark
-        if old and (old.store != mark.store or old.revision > mark.revision):
+        back = old and (old.store != mark.store or old.revision > mark.revision)
+        if back or is_whole(mark):
             self._covered = BootMark(self.boot, 0, 0)
         self._covered = next(
             (m for m in mark.boots if m.boot == self.boot), self._covered

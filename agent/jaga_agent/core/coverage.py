@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+LISTED: Final = 8
+"""Boots in one mark at most (`wire.evidence.BOOTS`)."""
 _BOOTS: Final = 64
 """Remembered at most."""
 
@@ -89,6 +91,15 @@ def of_boot(mark: Mark, boot: bytes) -> BootMark | None:
     return next((each for each in mark.boots if each.boot == boot), None)
 
 
+def is_whole(mark: Mark) -> bool:
+    """Tell whether it lists all there is: places are left.
+
+    Then the collector has nothing of any other boot. With all places taken nothing is
+    said of the others.
+    """
+    return len(mark.boots) < LISTED
+
+
 class Memory:
     """What was said of each boot last; a mark lists those that were touched lately."""
 
@@ -107,7 +118,7 @@ class Memory:
         back = not is_first and (
             self._store != mark.store
             or mark.revision < self._revision
-            or any(self._shrank(now) for now in mark.boots)
+            or any(_shrank(was, mark) for was in self._boots.values())
         )
         new = back or is_first or mark.revision != self._revision
         if back:
@@ -120,10 +131,13 @@ class Memory:
             del self._boots[next(iter(self._boots))]
         return new, back
 
-    def _shrank(self, now: BootMark) -> bool:
-        was = self._boots.get(now.boot)
-        return was is not None and not all(
-            covers(now, first, last)
-            for first, last, word in said(was, 1, was.highest)
-            if word is Said.COVERED
-        )
+
+def _shrank(was: BootMark, mark: Mark) -> bool:
+    now = of_boot(mark, was.boot)
+    if now is None and not is_whole(mark):
+        return False
+    return not all(
+        covers(now, first, last)
+        for first, last, word in said(was, 1, was.highest)
+        if word is Said.COVERED
+    )

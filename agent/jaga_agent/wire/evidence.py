@@ -163,7 +163,8 @@ class Watermark(Record, frozen=True, array_like=True):
     """What the collector has for good. Topic `…/watermark`, retained, QoS 1.
 
     It may go back: a database was restored from a backup. What is then above it is to be
-    sent again by whoever has it.
+    sent again by whoever has it. With fewer than BOOTS boots it lists all that the
+    collector has anything of; with BOOTS nothing is said of any other.
     """
 
     store: Annotated[

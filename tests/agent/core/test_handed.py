@@ -6,12 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaga_agent.core.coverage import Memory, Said, covers, said
+from jaga_agent.core.coverage import LISTED, Memory, Said, covers, said
 from jaga_agent.core.handed import FULL_GAPS, GAP_S, OVERDUE_S, PATIENCE_S, Handed
 from jaga_agent.core.model import Instant
+from jaga_agent.wire import evidence
 from jaga_agent.wire.evidence import BootMark, Watermark
 
 BOOT, OTHER = b"thisboot", b"otherone"
+OTHERS = tuple(BootMark(b"other-%2d" % n, 1, 1) for n in range(LISTED))
+"""All of a mark's places."""
 
 
 def mark(*boots, revision=1, store=b"store--1"):
@@ -19,6 +22,11 @@ def mark(*boots, revision=1, store=b"store--1"):
 
 
 # ---- what a watermark says
+
+
+def test_the_bounds_are_the_wires():
+    assert LISTED == evidence.BOOTS
+    assert FULL_GAPS == evidence.GAPS
 
 
 @given(
@@ -56,7 +64,11 @@ def test_ranges_say_what_each_seq_would(through, above, first, length):
     [
         (mark(BootMark(BOOT, 10, 10)), False),
         (mark(BootMark(BOOT, 11, 20, ((13, 15),)), revision=2), False),
-        (mark(BootMark(OTHER, 1, 1), revision=2), False),
+        # With places to spare all boots are listed that anything is held of.
+        (mark(BootMark(OTHER, 1, 1), revision=2), True),
+        (mark(revision=2), True),
+        (mark(*OTHERS, revision=2), False),
+        (mark(BootMark(BOOT, 9, 9), *OTHERS[1:], revision=2), True),
         (mark(BootMark(BOOT, 9, 9), revision=2), True),
         (mark(BootMark(BOOT, 8, 20, ((9, 9),)), revision=2), True),
         (mark(BootMark(BOOT, 10, 10), revision=0), True),
@@ -73,7 +85,7 @@ def test_going_back(new, want):
 def test_a_boot_that_was_not_listed_for_a_while_is_remembered():
     memory = Memory()
     memory.take(mark(BootMark(BOOT, 10, 10)))
-    assert memory.take(mark(BootMark(OTHER, 3, 3), revision=2)) == (True, False)
+    assert memory.take(mark(*OTHERS, revision=2)) == (True, False)
     assert memory.take(mark(BootMark(BOOT, 4, 4), revision=3)) == (True, True)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from jaga_agent.adapters.fakes import MemorySpool
 from jaga_agent.errors import SpoolError
-from jaga_agent.wire.evidence import LostRange, Watermark
+from jaga_agent.wire.evidence import BOOTS, BootMark, LostRange, Watermark
 from support.spools import STORE, SpoolHome, fill, mark, pending, seqs
 
 
@@ -99,6 +99,19 @@ def test_another_store_that_knows_nothing_of_us(spool):
     spool.cover(mark(spool.boot, 3))
     spool.cover(Watermark(b"store--2", 1, ()))
     assert pending(spool) == [1, 2, 3]
+
+
+def test_a_restored_backup_that_lacks_all_of_this_boot(spool):
+    fill(spool, *["event"] * 3)
+    spool.cover(mark(spool.boot, 3))
+    others = tuple(BootMark(b"other-%2d" % n, 1, 1) for n in range(BOOTS))
+    # Of whom there is no place for it says nothing.
+    spool.cover(Watermark(STORE, 8, others))
+    assert pending(spool) == []
+    # With places to spare it says that it has nothing, whatever its revision.
+    spool.cover(Watermark(STORE, 9, others[1:]))
+    assert pending(spool) == [1, 2, 3]
+    assert spool.depth() == 3
 
 
 def test_a_mark_of_unknown_boots_is_none(spool):

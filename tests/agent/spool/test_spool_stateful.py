@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from jaga_agent.wire.evidence import BootMark, LostRange, Watermark
+from jaga_agent.wire.evidence import BOOTS, BootMark, LostRange, Watermark
 from support.spools import STORE, SpoolHome, all_kept
 from support.waiting import until
 
@@ -120,7 +120,9 @@ class Model(RuleBasedStateMachine):
         until(lambda: not memory.marks_urgent and not self.spool._gate._turn.locked())
 
     def take(self, mark):
-        if mark.store != self.store or mark.revision < self.revision:
+        # Most of these marks have places to spare: of other boots there is nothing.
+        back = mark.store != self.store or mark.revision < self.revision
+        if back or len(mark.boots) < BOOTS:
             self.marks = {}
         self.store, self.revision = mark.store, mark.revision
         self.marks.update({one.boot: one for one in mark.boots})

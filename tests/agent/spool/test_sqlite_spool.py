@@ -7,7 +7,7 @@ import pytest
 
 from jaga_agent.adapters.spool.writer import HOUR_S, HOURS_KEPT
 from jaga_agent.errors import SpoolError
-from jaga_agent.wire.evidence import BootMark, LostRange, Watermark
+from jaga_agent.wire.evidence import BOOTS, BootMark, LostRange, Watermark
 from support.spools import fill, mark, pending, seqs
 from support.waiting import until
 
@@ -156,8 +156,9 @@ def test_marks_are_of_their_boot_and_survive_a_restart(home):
     assert [(r.boot, r.seq) for r in spool.pending(10)] == want
     spool = reopened(home)
     assert [(r.boot, r.seq) for r in spool.pending(10)] == want
-    # What a mark does not speak of stays as it was, unless the mark went back.
-    spool.cover(mark(boots[1], 3, revision=2))
+    # What a mark has no place for stays as it was, unless the mark went back.
+    others = tuple(BootMark(b"other-%2d" % n, 1, 1) for n in range(BOOTS - 1))
+    spool.cover(Watermark(b"store--1", 2, (BootMark(boots[1], 3, 3), *others)))
     assert [(r.boot, r.seq) for r in spool.pending(10)] == want[3:]
     spool.cover(mark(boots[1], 3, revision=1))
     assert spool.depth() == 6
@@ -353,7 +354,8 @@ def test_boots_that_are_done_are_forgotten(home):
         fill(spool, "event")
         assert spool.flush(10)
         home.now_s += HOUR_S + 1
-    spool.cover(mark(spool.boot, 100, revision=2))
+    both = (BootMark(spool.boot, 100, 100), BootMark(first.boot, 1, 1))
+    spool.cover(Watermark(b"store--1", 2, both))
     fill(spool, "event")
     assert spool.flush(10)
     spool = reopened(home)

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from jaga_agent.core.coverage import is_whole, of_boot
 from jaga_agent.core.ranges import RangeSet
 from jaga_agent.wire.evidence import BootMark, LostRange
 
@@ -101,8 +102,7 @@ class Coverage:
         """Take a watermark; return whether anything is other than before."""
         before = [boot.mark for boot in self._boots]
         if self.goes_back(mark):
-            # Another database, or an older state of it: it is not known what it has of
-            # boots that it does not speak of.
+            # It is not known what it has of boots that it does not speak of.
             for boot in self._boots:
                 boot.mark = None
         self.store, self.revision = mark.store, mark.revision
@@ -119,8 +119,22 @@ class Coverage:
         return bool(changed)
 
     def goes_back(self, mark: Watermark) -> bool:
-        """Return whether it is of another database, or of an older state of it."""
-        return mark.store != self.store or mark.revision < self.revision
+        """Return whether it is of another database, or of an older state of it.
+
+        Also of one that was restored and has told with later revisions since: it lacks a
+        boot that it had.
+        """
+        return (
+            mark.store != self.store
+            or mark.revision < self.revision
+            or (
+                is_whole(mark)
+                and any(
+                    boot.mark is not None and of_boot(mark, boot.name) is None
+                    for boot in self._boots
+                )
+            )
+        )
 
     def is_covered(self, token: int) -> bool:
         """Return whether the collector has it."""
