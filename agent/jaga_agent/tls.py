@@ -90,16 +90,25 @@ def issued_s(path: Path) -> int:
     Unix seconds. The date is in the signed part of the certificate, unlike the file's
     own, which is whatever the clock was when it was copied. Raises OSError, ValueError.
     """
+    der = first_certificate(path)
+    try:
+        return _not_before_s(der)
+    except (ValueError, IndexError) as error:
+        msg = f"{path}: not a certificate: {error}"
+        raise ValueError(msg) from error
+
+
+def first_certificate(path: Path) -> bytes:
+    """Return the first certificate in a PEM file, DER; raises OSError, ValueError."""
     text = path.read_text(encoding="ascii", errors="replace")
-    begin, end = text.find(_PEM_BEGIN), text.find(_PEM_END)
-    if begin < 0 or end < begin:
+    begin = text.find(_PEM_BEGIN)
+    end = text.find(_PEM_END, begin)
+    if begin < 0 or end < 0:
         msg = f"{path}: no PEM certificate"
         raise ValueError(msg)
     try:
-        return _not_before_s(
-            ssl.PEM_cert_to_DER_cert(text[begin : end + len(_PEM_END)])
-        )
-    except (ValueError, IndexError) as error:
+        return ssl.PEM_cert_to_DER_cert(text[begin : end + len(_PEM_END)])
+    except ValueError as error:
         msg = f"{path}: not a certificate: {error}"
         raise ValueError(msg) from error
 

@@ -6,9 +6,9 @@ restart of the agent touches no rule and no counter.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+from jaga_agent import program
 from jaga_agent.core.firewall import FAMILY, TABLE
 from jaga_agent.errors import FirewallError
 
@@ -65,32 +65,21 @@ class NftFirewall:
 
     async def _nft(self, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
         try:
-            process = await asyncio.create_subprocess_exec(
-                self._command,
-                *arguments,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
+            code, out, error_said = await program.run(
+                self._command, *arguments, stdin=stdin.encode(), timeout_s=_TIMEOUT_S
             )
         except FileNotFoundError as error:
             msg = (
                 f"{self._command} is not installed: install the Debian package nftables"
             )
             raise FirewallError(msg) from error
-        except OSError as error:
-            msg = f"cannot run {self._command}: {error.strerror}"
-            raise FirewallError(msg) from error
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                out, err = await process.communicate(stdin.encode())
         except TimeoutError as error:
             msg = f"{self._command} did not answer within {_TIMEOUT_S:g} s"
             raise FirewallError(msg) from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return process.returncode or 0, out.decode(), err.decode()
+        except OSError as error:
+            msg = f"cannot run {self._command}: {error.strerror}"
+            raise FirewallError(msg) from error
+        return code, out.decode(), error_said.decode()
 
 
 def _refusal(error: str, *, to: str) -> FirewallError:

@@ -7,12 +7,12 @@ the new one. When `save` returns, it is on the card.
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import msgspec
 
+from jaga_agent import whole_file
 from jaga_agent.core.applied import Applied
 from jaga_agent.core.orders import Memory
 from jaga_agent.errors import KeptError
@@ -74,25 +74,11 @@ class KeptFile(Generic[T]):
         try:
             with self._lock:
                 content = msgspec.json.encode(value)
-                self._replace(content + b"\n" + _digest(content) + b"\n")
+                whole = content + b"\n" + _digest(content) + b"\n"
+                whole_file.put(self._path, whole, mode=0o600)
         except OSError as error:
             msg = f"{self._path}: cannot be written: {error.strerror}"
             raise KeptError(msg) from error
-
-    def _replace(self, content: bytes) -> None:
-        fresh = self._path.with_name(self._path.name + ".new")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        opened = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(opened, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 def _digest(content: bytes) -> bytes:

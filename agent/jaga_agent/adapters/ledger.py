@@ -6,13 +6,13 @@ one. How often is the caller's affair (an SD card wears).
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from jaga_agent import whole_file
 from jaga_agent.core.usage import Usage
 from jaga_agent.errors import LedgerError
 
@@ -72,28 +72,11 @@ class FileLedger:
     def save(self, usages: Mapping[str, Usage], *, clean: bool) -> None:
         """Keep these; raises LedgerError. Takes as long as the card takes to sync."""
         content = msgspec.json.encode(_File(clean, dict(usages)))
-        fresh = self._path.with_name(self._path.name + ".new")
         try:
             with self._lock:
-                self._replace(fresh, content)
+                # Of `sudo jaga-agent quota reset` while no agent runs: the agent must be
+                # able to read the file when it does.
+                whole_file.put(self._path, content, mode=0o666, parents_owner=True)
         except OSError as error:
             msg = f"{self._path}: cannot be written: {error.strerror}"
             raise LedgerError(msg) from error
-
-    def _replace(self, fresh: Path, content: bytes) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            if os.geteuid() == 0:
-                # `sudo jaga-agent quota reset` while no agent runs: it must be able to
-                # read the file when it does.
-                owner = self._path.parent.stat()
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 from typing import TYPE_CHECKING, Final
 
+from jaga_agent import program, tls
 from jaga_agent.errors import SigningError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S: Final = 20.0
 """openssl takes 8 ms here and some 60 ms on a Pi Zero; beyond this it hangs."""
-_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
-_END: Final = "-----END CERTIFICATE-----"
 _SEQUENCE: Final = 0x30
 _NOT_OURS: Final = ("Verification failure", "Error verifying data")
 """What dgst says of a signature that is not the key's, and of one that is no DER."""
@@ -85,10 +83,7 @@ class SiteKey:
     def _read_certificate(self) -> bytes:
         """Return the file's first certificate: the site's; issuers may follow it."""
         try:
-            text = self._certificate_file.read_text(encoding="ascii")
-            begin = text.index(_BEGIN)
-            end = text.index(_END, begin) + len(_END)
-            return ssl.PEM_cert_to_DER_cert(text[begin:end])
+            return tls.first_certificate(self._certificate_file)
         except OSError as error:
             msg = f"cannot read {self._certificate_file}: {error.strerror}"
             raise SigningError(msg) from error
@@ -178,31 +173,19 @@ async def _openssl(
     *arguments: str, stdin: bytes = b"", pass_fds: tuple[int, ...] = ()
 ) -> tuple[int, bytes, str]:
     try:
-        process = await asyncio.create_subprocess_exec(
-            "openssl",
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=pass_fds,
+        code, out, said = await program.run(
+            "openssl", *arguments, stdin=stdin, timeout_s=_TIMEOUT_S, pass_fds=pass_fds
         )
     except FileNotFoundError as error:
         msg = "openssl is not installed; run: sudo apt-get install openssl"
         raise SigningError(msg) from error
-    except OSError as error:
-        msg = f"openssl cannot be started: {error.strerror}"
-        raise SigningError(msg) from error
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            out, error_bytes = await process.communicate(stdin)
     except TimeoutError as error:
         msg = f"openssl did not end within {_TIMEOUT_S:g} s"
         raise SigningError(msg) from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode or 0, out, error_bytes.decode(errors="replace")
+    except OSError as error:
+        msg = f"openssl cannot be started: {error.strerror}"
+        raise SigningError(msg) from error
+    return code, out, said.decode(errors="replace")
 
 
 def _reason(error: str) -> str:

@@ -32,6 +32,7 @@ from jaga_agent.adapters.chain.entry import (
     verify,
 )
 from jaga_agent.errors import ChainError
+from jaga_agent.whole_file import sync_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ class Chain:
         try:
             os.fdatasync(fd)
             if new:
-                _sync_directory(self._directory)
+                sync_directory(self._directory)
         except OSError as error:
             raise _failed(self._path, error) from error
         finally:
@@ -290,14 +291,6 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _failed(path: Path, error: OSError) -> ChainError:
