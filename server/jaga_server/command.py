@@ -7,14 +7,13 @@ the one's address, an account there, and at most the other's API.
 from __future__ import annotations
 
 import secrets
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from jaga_agent.wire.base import MalformedMessage, decode, encode
+from jaga_agent.wire.base import MalformedMessage, decode, encode, inflated
 from jaga_agent.wire.orders import (
     ACTIONS,
     ORDER_BYTES,
@@ -382,11 +381,10 @@ def _not_passed_on(
 
 def _show(order: Pending, folder: Path | None, say: Callable[[str], None]) -> None:
     """Print diagnostics, or put them into a file."""
-    inflate = zlib.decompressobj(wbits=-15)
     try:
-        content = inflate.decompress(order.content, UNPACKED_BYTES)
+        content = inflated(order.content, UNPACKED_BYTES)
         text = msgspec.json.format(content, indent=2).decode()
-    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (MalformedMessage, msgspec.MsgspecError, UnicodeDecodeError) as error:
         say(f"{order.site}: its diagnostics cannot be read: {error}")
         return
     if folder is None:

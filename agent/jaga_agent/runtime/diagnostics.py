@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from jaga_agent import strict_toml
+from jaga_agent.wire.base import deflated
 from jaga_agent.wire.orders import CONTENT_BYTES
 
 if TYPE_CHECKING:
@@ -44,5 +44,4 @@ def packed(status: Mapping[str, Any], config: Config, warnings: Sequence[str]) -
 
 
 def _deflated(value: object) -> bytes:
-    deflate = zlib.compressobj(9, wbits=-15)
-    return deflate.compress(_JSON.encode(value)) + deflate.flush()
+    return deflated(_JSON.encode(value))

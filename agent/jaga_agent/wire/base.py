@@ -7,6 +7,7 @@ does not fit, or a value out of its range, makes the whole message malformed.
 
 from __future__ import annotations
 
+import zlib
 from functools import cache
 from typing import Annotated, Final, TypeVar
 
@@ -61,3 +62,25 @@ def decode(payload: bytes, kind: type[R]) -> R:
         return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedMessage(str(error)) from error
+
+
+def deflated(data: bytes) -> bytes:
+    """Return DEFLATE (RFC 1951) of the data, without any header."""
+    deflate = zlib.compressobj(9, wbits=-15)
+    return deflate.compress(data) + deflate.flush()
+
+
+def inflated(packed: bytes, limit_bytes: int) -> bytes:
+    """Return what `deflated` was given; raises MalformedMessage.
+
+    Not one stream and nothing else, or more than `limit_bytes`: no bomb explodes here.
+    """
+    inflate = zlib.decompressobj(wbits=-15)
+    try:
+        data = inflate.decompress(packed, limit_bytes)
+    except zlib.error as error:
+        raise MalformedMessage(str(error)) from error
+    if not inflate.eof or inflate.unused_data:
+        msg = f"not one DEFLATE stream of at most {limit_bytes} bytes"
+        raise MalformedMessage(msg)
+    return data

@@ -8,7 +8,6 @@ tells a site what the collector has for good.
 from __future__ import annotations
 
 import hashlib
-import zlib
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -25,7 +24,9 @@ from jaga_agent.wire.base import (
     Record,
     Signature,
     decode,
+    deflated,
     encode,
+    inflated,
 )
 from jaga_agent.wire.messages import Event, Heartbeat
 
@@ -188,22 +189,14 @@ _PACK = msgspec.msgpack.Encoder()
 
 def pack(items: Sequence[HistoryItem]) -> bytes:
     """Return the items for `History.packed`; the caller bounds them (PACKED_BYTES)."""
-    deflate = zlib.compressobj(9, wbits=-15)
-    return deflate.compress(_PACK.encode(items)) + deflate.flush()
+    return deflated(_PACK.encode(items))
 
 
 def unpack(packed: bytes) -> tuple[HistoryItem, ...]:
     """Return what `pack` was given; raises MalformedMessage."""
     if not packed:
         return ()
-    inflate = zlib.decompressobj(wbits=-15)
-    try:
-        data = inflate.decompress(packed, UNPACKED_BYTES)
-    except zlib.error as error:
-        raise MalformedMessage(str(error)) from error
-    if not inflate.eof or inflate.unused_data:
-        msg = f"not one DEFLATE stream of at most {UNPACKED_BYTES} bytes"
-        raise MalformedMessage(msg)
+    data = inflated(packed, UNPACKED_BYTES)
     try:
         items: tuple[HistoryItem, ...] = _ITEMS.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
