@@ -17,6 +17,7 @@ from jaga_server.adapters import clock
 from jaga_server.adapters.certificates import Authority
 from jaga_server.core import proof
 from jaga_server.core.boot_records import ranges
+from jaga_server.core.coverage import joined
 from jaga_server.core.digests import (
     Kind,
     Period,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from jaga_server.adapters.certificates import Certificate
     from jaga_server.config import Config
+    from jaga_server.core.coverage import Spans
     from jaga_server.core.digests import Record
     from jaga_server.store.evidence import StoredDigest
 
@@ -230,7 +232,7 @@ def _signature(
 
 def _wanted(
     chain: Sequence[Statement], period: Period, inside: Mapping[bytes, Sequence[int]]
-) -> dict[bytes, list[tuple[int, int]]]:
+) -> dict[bytes, Spans]:
     """Return the spans of records to read, by boot: none twice."""
     spans: dict[bytes, list[tuple[int, int]]] = {
         boot: ranges(numbers) for boot, numbers in inside.items()
@@ -238,14 +240,4 @@ def _wanted(
     for statement in relevant(chain, period, inside):
         spans.setdefault(statement.of, []).append((statement.first, statement.last))
         spans.setdefault(statement.boot, []).append((statement.seq, statement.seq))
-    return {boot: _joined(each) for boot, each in spans.items()}
-
-
-def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted(spans):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
-        else:
-            joined.append((first, last))
-    return joined
+    return {boot: joined(each) for boot, each in spans.items()}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jaga_agent.core import applied
 from jaga_agent.core.applied import Applied, Ended, Source, Trial
+from jaga_agent.core.coverage import Said, of_boot, said
 from jaga_agent.errors import KeptError
 
 if TYPE_CHECKING:
@@ -68,9 +69,8 @@ class Proving:
     @property
     def order(self) -> str | None:
         """The order whose configuration is on trial now, hexadecimal."""
-        trial = self._kept.trial if self._kept is not None else None
-        on_trial = self.source is Source.TRIAL and trial is not None
-        return trial.order if on_trial and trial is not None else None
+        trial = None if self._kept is None else self._kept.trial
+        return trial.order if trial and self.source is Source.TRIAL else None
 
     @property
     def ended(self) -> Ended | None:
@@ -148,15 +148,8 @@ class Proving:
 
 def covers(mark: Watermark, boot: bytes, first_seq: int) -> bool:
     """Return whether a watermark covers any record of a boot from `first_seq` on."""
-    for of in mark.boots:
-        if of.boot != boot:
-            continue
-        if of.through >= first_seq:
-            return True
-        lacking = sum(
-            last - max(first, first_seq) + 1
-            for first, last in of.gaps
-            if last >= first_seq
-        )
-        return of.highest - max(of.through, first_seq - 1) > lacking
-    return False
+    of = of_boot(mark, boot)
+    return of is not None and any(
+        word is Said.COVERED
+        for *_, word in said(of, first_seq, max(of.through, of.highest))
+    )

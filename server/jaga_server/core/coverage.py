@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Span = tuple[int, int]
 Spans = tuple[Span, ...]
@@ -34,6 +37,14 @@ def union(spans: Spans, first: int, last: int) -> Spans:
         first = min(first, spans[low][0])
         last = max(last, spans[high - 1][1])
     return (*spans[:low], (first, last), *spans[high:])
+
+
+def joined(ranges: Iterable[Span]) -> Spans:
+    """Return any ranges as spans."""
+    spans: Spans = ()
+    for first, last in sorted(ranges):
+        spans = union(spans, first, last)
+    return spans
 
 
 def difference(spans: Spans, first: int, last: int) -> Spans:
