@@ -5,6 +5,9 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
 from jaga_agent.wire import topics
 from jaga_server.errors import BrokerError
 
@@ -43,6 +46,30 @@ def tls(settings: Mqtt) -> ssl.SSLContext:
         )
         raise BrokerError(message) from error
     return context
+
+
+def client(settings: Mqtt, client_id: str, *, manual_ack: bool = False) -> paho.Client:
+    """Return a client that is told who it is, and not yet whom to call."""
+    made = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        protocol=paho.MQTTv5,
+        transport="unix" if settings.socket else "tcp",
+        reconnect_on_failure=False,
+        manual_ack=manual_ack,
+    )
+    if settings.username:
+        made.username_pw_set(settings.username, settings.password)
+    if settings.tls:
+        made.tls_set_context(tls(settings))
+    return made
+
+
+def place(settings: Mqtt) -> tuple[str, int]:
+    """Return what paho is to connect to: of a socket its path, and a port all the same."""
+    if settings.socket:
+        return str(settings.socket), 1883
+    return settings.host or "", settings.port
 
 
 def advice(reason: str) -> str:

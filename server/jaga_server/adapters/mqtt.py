@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import paho.mqtt.client as paho
 import tenacity
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -153,19 +153,8 @@ class Consumer:
 
     def _build(self) -> paho.Client:
         settings = self._settings
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=settings.client_id,
-            protocol=paho.MQTTv5,
-            transport="unix" if settings.socket else "tcp",
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
+        client = asking.client(settings, settings.client_id, manual_ack=True)
         client.connect_timeout = CONNECT_TIMEOUT_S
-        if settings.username:
-            client.username_pw_set(settings.username, settings.password)
-        if settings.tls:
-            client.tls_set_context(asking.tls(settings))
         # With it set, paho queues and leaves the writing to our loop.
         client.on_socket_register_write = lambda *_: None
         client.on_connect = self._on_connect
@@ -335,8 +324,7 @@ class Consumer:
         properties.ReceiveMaximum = settings.receive_maximum
         properties.MaximumPacketSize = MAXIMUM_PACKET_BYTES
         self._client.connect(
-            str(settings.socket) if settings.socket else settings.host or "",
-            1883 if settings.socket else settings.port,
+            *asking.place(settings),
             keepalive=KEEPALIVE_S,
             clean_start=False,
             properties=properties,

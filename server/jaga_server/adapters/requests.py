@@ -13,8 +13,6 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -25,6 +23,7 @@ from jaga_server.errors import BrokerError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import paho.mqtt.client as paho
     from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
     from paho.mqtt.reasoncodes import ReasonCode
 
@@ -82,22 +81,12 @@ class Requester:
         self._told: queue.Queue[Answer | Taken | _Up | _Ended] = queue.Queue()
         self._sent: dict[int, bytes] = {}
         self._lock = threading.Lock()
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"{name}-{secrets.token_hex(4)}",
-            protocol=paho.MQTTv5,
-            transport="unix" if settings.socket else "tcp",
-            reconnect_on_failure=False,
-        )
+        self._client = asking.client(settings, f"{name}-{secrets.token_hex(4)}")
         self._client.connect_timeout = CONNECT_S
         self._client.max_inflight_messages_set(1000)
 
     def __enter__(self) -> Self:
         client, settings = self._client, self._settings
-        if settings.username:
-            client.username_pw_set(settings.username, settings.password)
-        if settings.tls:
-            client.tls_set_context(asking.tls(settings))
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -105,10 +94,7 @@ class Requester:
         client.on_publish = self._on_publish
         try:
             client.connect(
-                str(settings.socket) if settings.socket else settings.host or "",
-                1883 if settings.socket else settings.port,
-                keepalive=KEEPALIVE_S,
-                clean_start=True,
+                *asking.place(settings), keepalive=KEEPALIVE_S, clean_start=True
             )
         except (OSError, ValueError) as error:
             message = f"the broker at {settings.address} cannot be reached: {error}"
