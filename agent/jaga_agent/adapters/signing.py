@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TIMEOUT_S: Final = 20.0
-"""openssl takes 8 ms here and some 60 ms on a Pi Zero; beyond this it hangs."""
+"""openssl takes some milliseconds on a PC; beyond this it hangs."""
 _SEQUENCE: Final = 0x30
 _NOT_OURS: Final = ("Verification failure", "Error verifying data")
 """What dgst says of a signature that is not the key's, and of one that is no DER."""
