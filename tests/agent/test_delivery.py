@@ -227,45 +227,50 @@ def test_no_watermark_at_all_makes_no_repeats(world):
     assert world.delivery.waiting == 0
 
 
-@pytest.mark.parametrize("same_store", [True, False])
-def test_a_collector_set_back_gets_it_all_again(world, same_store):
+def set_back(collector, boot):
+    collector.committed[boot] = set(range(1, 41))
+
+
+def to_an_older_state(collector, boot):
+    set_back(collector, boot)
+    collector.revision = 0
+
+
+def to_another_store(collector, boot):
+    set_back(collector, boot)
+    collector.store = b"store--2"
+
+
+def to_before_this_boot(collector, boot):
+    """Its later revisions are all that tells of the time since."""
+    del collector.committed[boot]
+
+
+@pytest.mark.parametrize(
+    ("how", "kept"),
+    [
+        (set_back, 40),
+        (to_an_older_state, 40),
+        (to_another_store, 40),
+        (to_before_this_boot, 0),
+    ],
+)
+def test_a_collector_set_back_gets_it_all_again(world, how, kept):
     world.connect()
     for _ in range(100):
         world.record("heartbeat")
         world.settle()
     world.tell()
     assert world.delivery.waiting == 0
-    world.collector.committed[world.spool.boot] = set(range(1, 41))
-    if same_store:
-        world.collector.revision = 0
-    else:
-        world.collector.store = b"store--2"
+    how(world.collector, world.spool.boot)
     world.tell()
-    assert world.delivery.waiting == 61
+    assert world.delivery.waiting == 101 - kept
     world.run(20, honest=True)
     world.settle()
     world.tell()
     assert world.delivery.waiting == 0
     again = [r[2] for r in world.collector.received if r[0] == "history"]
-    assert again == list(range(41, 102))
-
-
-def test_a_restored_backup_without_this_boot_gets_it_all_again(world):
-    world.connect()
-    for _ in range(100):
-        world.record("heartbeat")
-        world.settle()
-    world.tell()
-    assert world.delivery.waiting == 0
-    del world.collector.committed[world.spool.boot]
-    world.tell()
-    assert world.delivery.waiting == 101
-    world.run(20, honest=True)
-    world.settle()
-    world.tell()
-    assert world.delivery.waiting == 0
-    again = [r[2] for r in world.collector.received if r[0] == "history"]
-    assert again == list(range(1, 102))
+    assert again == list(range(kept + 1, 102))
 
 
 def test_what_was_dropped_is_told_and_told_again_if_that_is_lost():

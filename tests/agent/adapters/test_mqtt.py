@@ -246,13 +246,18 @@ async def test_over_a_unix_socket(tmp_path):
         await listener.until("acknowledged", 1)
 
 
-async def test_a_topic_that_is_not_allowed_is_rejected(tmp_path):
+def presence_alone(tmp_path):
+    """A broker that takes nothing but the site's status."""
     acl = tmp_path / "acl"
     acl.write_text(f"topic write {STATUS}\n")
     acl.chmod(0o644)
     tmp_path.chmod(0o755)
+    return Mosquitto(tmp_path, None, f"acl_file {acl}")
+
+
+async def test_a_topic_that_is_not_allowed_is_rejected(tmp_path):
     async with (
-        Mosquitto(tmp_path, None, f"acl_file {acl}") as mosquitto,
+        presence_alone(tmp_path) as mosquitto,
         Agent(port=mosquitto.port) as (broker, listener),
     ):
         await listener.until("connected")
@@ -1012,12 +1017,8 @@ async def test_no_more_aliases_than_the_broker_lets_us(tmp_path, maximum, said):
 
 
 async def test_a_refused_topic_keeps_its_alias(tmp_path):
-    acl = tmp_path / "acl"
-    acl.write_text(f"topic write {STATUS}\n")
-    acl.chmod(0o644)
-    tmp_path.chmod(0o755)
     async with (
-        Mosquitto(tmp_path, None, f"acl_file {acl}") as mosquitto,
+        presence_alone(tmp_path) as mosquitto,
         Agent(port=mosquitto.port) as (broker, listener),
     ):
         await listener.until("connected")
