@@ -5,6 +5,7 @@ kills it 200 times.
 """
 
 import random
+import shutil
 import signal
 import time
 
@@ -88,6 +89,26 @@ def all_covered(life):
     return status["records"]["last_seq"] or None
 
 
+def all_is_stored_once(life, last_seq):
+    """Hold the spool and the database against each other; return what the site has.
+
+    Of the newest boot up to a seq: later ones were under way when the agent ended.
+    """
+    kept, highest = recorded(life)
+    have = stored(life)
+    newest = [boot for boot in kept if kept[boot]][-1]
+    for of, records in kept.items():
+        assert sorted(records) == list(range(1, highest[of] + 1)), "lost at the site"
+        settled = {s: r for s, r in records.items() if of != newest or s <= last_seq}
+        got = have.get(of, {})
+        assert {s: got.get(s) for s in settled} == settled
+    # And nothing that the site does not know of, nor one number with two contents.
+    assert set(have) <= set(kept)
+    assert all(set(have[of]) <= set(kept[of]) for of in have)
+    assert life.rows("SELECT reason FROM dead_letter") == []
+    return kept
+
+
 @pytest.mark.parametrize(
     "kills",
     [
@@ -113,19 +134,39 @@ def test_nothing_is_lost_and_nothing_is_twice(life, kills):
     )
     life.end(signal.SIGKILL)
 
-    kept, highest = recorded(life)
-    have = stored(life)
-    boot = max(kept, key=lambda boot: len(kept[boot]))
-    for of, records in kept.items():
-        assert sorted(records) == list(range(1, highest[of] + 1)), "lost at the site"
-        settled = {s: r for s, r in records.items() if of != boot or s <= last_seq}
-        got = have.get(of, {})
-        assert {s: got.get(s) for s in settled} == settled
-    # And nothing that the site does not know of, nor one number with two contents.
-    assert set(have) <= set(kept)
-    assert all(set(have[of]) <= set(kept[of]) for of in have)
-    assert life.rows("SELECT reason FROM dead_letter") == []
+    kept = all_is_stored_once(life, last_seq)
     print(  # noqa: T201 - the measured figures, shown by -s
         f"{kills} kills: {sum(map(len, kept.values()))} records of {len(kept)} boots,"
         " none lost, none twice"
     )
+
+
+@pytest.mark.timeout(240)
+def test_a_database_set_back_lacks_nothing_in_the_end(life, tmp_path):
+    """Also of a boot that it had never heard of by then, and that is over."""
+    life.start()
+    life.wait("heartbeat", 2)
+    life.end(signal.SIGTERM)
+    life.stop_collector()
+    backup = shutil.copy(life.collector.database, tmp_path / "backup")
+    life.start_collector()
+    life.reboot()
+    life.start()
+    life.wait("heartbeat", 4)
+    until(lambda: all_covered(life), "the second boot is covered", 60)
+    life.end(signal.SIGTERM)
+    life.reboot()
+    life.start()
+    life.wait("heartbeat", 5)
+    life.stop_collector()
+    for file in life.collector.folder.glob("collector.db*"):
+        file.unlink()
+    shutil.copy(backup, life.collector.database)
+    life.start_collector()
+    last_seq = until(
+        lambda: len(stored(life)) == 3 and all_covered(life),
+        f"three boots are covered: {life.log.read_text()[-3000:]}",
+        120,
+    )
+    life.end(signal.SIGKILL)
+    all_is_stored_once(life, last_seq)

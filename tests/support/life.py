@@ -42,11 +42,7 @@ class Life:
         self.collector.config.write_text(
             text.replace('host = "127.0.0.1"', f'host = "{BROKER}"', 1)
         )
-        log = self.collector.log.open("ab")
-        with log:
-            self._collector = lab.internet.popen(
-                [str(w) for w in self.collector.command("run")], stdout=log, stderr=log
-            )
+        self.start_collector()
         self.config = self.home / "agent.toml"
         files = field.site(SITE)
         text = agent_config(SITE, self.home, (600, 600))
@@ -63,6 +59,15 @@ class Life:
         self.log = self.home / "agent.log"
         self.agent = None
         self.boot_id = None
+
+    def start_collector(self):
+        command = [str(w) for w in self.collector.command("run")]
+        with self.collector.log.open("ab") as log:
+            self._collector = self.lab.internet.popen(command, stdout=log, stderr=log)
+
+    def stop_collector(self):
+        self._collector.terminate()
+        assert self._collector.wait(30) == 0
 
     def close(self):
         end([p for p in (self.agent, self._collector) if p is not None])
